@@ -1,0 +1,41 @@
+"""Training state on disk: written whole or not at all, read without running code."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import zipfile
+from pathlib import Path
+
+import torch
+
+from hwl.errors import HwlError
+
+
+def save_checkpoint(path: Path, state: dict[str, object]) -> None:
+    """Write tensors and plain values; a kill at any moment leaves the old file or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def load_checkpoint(path: Path) -> dict[str, object]:
+    """Read what `save_checkpoint` wrote, with `weights_only=True`.
+
+    Raises:
+        HwlError: the file is truncated, broken or holds code.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (
+        *(RuntimeError, EOFError, OSError, ValueError),
+        *(pickle.UnpicklingError, zipfile.BadZipFile),
+    ) as error:
+        raise HwlError(
+            f"{path} is not a whole checkpoint ({str(error).splitlines()[0]}); delete its folder "
+            "to train from the start"
+        ) from error

@@ -1,0 +1,195 @@
+"""The command line `hwl`: run notebooks, train, evaluate, predict, and get data."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from hwl.data.download import SPLITS
+from hwl.data.puppets import PuppetConfig
+from hwl.errors import HwlError
+from hwl.evaluation import EvaluateConfig
+from hwl.training import TrainConfig
+
+Inline = tyro.conf.arg(name="")
+
+
+def run(
+    notebook: tyro.conf.Positional[str],
+    parameter: Annotated[
+        tyro.conf.UseAppendAction[list[tuple[str, str]]],
+        tyro.conf.arg(metavar="NAME VALUE", aliases=["-p"]),
+    ] = [],  # noqa: B006 - tyro copies it
+) -> None:
+    """Run a notebook with parameters and leave it, executed, in its run's folder.
+
+    Args:
+        notebook: a notebook file, or the name of one in notebooks/, such as 1_train.
+        parameter: a parameter and its value; lists and dictionaries as JSON. Relative paths start
+            at the project's folder, as in the notebook.
+    """
+    from hwl import notebooks
+
+    path = Path(notebook)
+    if path.suffix != ".ipynb":
+        path = notebooks.NOTEBOOKS / f"{notebook}.ipynb"
+    values = {name: notebooks.parse(path, name, text) for name, text in parameter}
+    print(f"executed notebook: {notebooks.run(path, values)}")
+
+
+def train(config: Annotated[TrainConfig, Inline]) -> None:
+    """Train a network; run again after a kill, it goes on where it was."""
+    from hwl.training import fit
+
+    fit(config)
+
+
+def evaluate(config: Annotated[EvaluateConfig, Inline]) -> None:
+    """Evaluate a weights file, by every protocol that the given boxes allow."""
+    from hwl.evaluation import evaluate_weights, write_evaluation
+    from hwl.results import new_run
+
+    with new_run(Path(config.output)) as folder:
+        annotations, evaluations = evaluate_weights(config)
+        write_evaluation(folder, config, annotations, evaluations)
+    for evaluation in evaluations:
+        print(evaluation.sentence())
+        print("  " + "  ".join(f"{name} {v:.3f}" for name, v in evaluation.metrics.items()))
+
+
+def predict(
+    pictures: tyro.conf.Positional[tuple[Path, ...]],
+    weights: Path,
+    box: Annotated[
+        tyro.conf.UseAppendAction[list[tuple[float, float, float, float]]],
+        tyro.conf.arg(metavar="X Y W H"),
+    ] = [],  # noqa: B006 - tyro copies it
+    output: Path = Path("predictions"),
+    input_height: int = 256,
+    input_width: int = 192,
+    flip: bool = True,
+) -> None:
+    """Draw the joints of the persons in pictures.
+
+    Args:
+        pictures: picture files.
+        weights: weights file of hwl.
+        box: a person's box in pixels of the picture; without one, the whole picture is one person.
+        output: folder for the drawings and `joints.json`.
+        input_height: pixels.
+        input_width: pixels.
+        flip: use the flip test.
+    """
+    from hwl.drawing import predict_and_draw
+
+    for path in predict_and_draw(
+        pictures, weights, box, output, (input_height, input_width), flip
+    ):
+        print(path)
+
+
+def data_puppets(config: Annotated[PuppetConfig, Inline]) -> None:
+    """Draw the puppet data set, the embedded stand-in for COCO."""
+    from hwl.data.puppets import make_puppets
+
+    print(make_puppets(config))
+
+
+def data_coco(
+    folder: Path = Path("data/coco"),
+    splits: tuple[Literal[SPLITS], ...] = ("train2017", "val2017"),
+    yes: bool = False,
+    keep_zips: bool = False,
+) -> None:
+    """Download COCO 2017, after saying what will be fetched and how large it is.
+
+    Args:
+        folder: where COCO goes.
+        splits: parts to fetch.
+        yes: do not ask.
+        keep_zips: keep the archives once they are unpacked.
+    """
+    from hwl.data.download import download_coco
+
+    download_coco(folder, splits, yes=yes, keep_zips=keep_zips)
+
+
+def data_check(data: tyro.conf.Positional[Path], splits: tyro.conf.Positional[tuple[str, ...]]) -> None:
+    """Read splits of a COCO-layout folder, annotations and every picture, and say what is there.
+
+    Args:
+        data: folder in COCO's layout.
+        splits: such as train2017 val2017.
+    """
+    from hwl.data.check import check_split
+
+    for split in splits:
+        print(check_split(data, split))
+
+
+def data_lsp(folder: tyro.conf.Positional[Path], output: tyro.conf.Positional[Path]) -> None:
+    """Convert the original Leeds Sports Pose annotations to COCO's layout.
+
+    Args:
+        folder: the unpacked lsp_dataset.zip, with joints.mat and images/.
+        output: folder for annotations/.
+    """
+    from hwl.data.convert import convert_lsp
+
+    for path in convert_lsp(folder, output):
+        print(path)
+
+
+def data_mpii(
+    annotation: tyro.conf.Positional[Path],
+    images: tyro.conf.Positional[Path],
+    output: tyro.conf.Positional[Path],
+    ground_truth: Path | None = None,
+) -> None:
+    """Convert MPII annotations in the field's usual JSON form to COCO's layout.
+
+    Args:
+        annotation: mpii_train.json or mpii_val.json.
+        images: MPII's folder of pictures.
+        output: the annotation file to write.
+        ground_truth: mpii_gt_val.mat, for the head sizes that PCKh needs.
+    """
+    from hwl.data.convert import convert_mpii
+
+    print(convert_mpii(annotation, images, output, ground_truth))
+
+
+def _json_rule(
+    info: tyro.constructors.PrimitiveTypeInfo,
+) -> tyro.constructors.PrimitiveConstructorSpec | None:
+    """Dictionaries are given as JSON."""
+    if info.type is not dict:
+        return None
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="JSON",
+        instance_from_str=lambda words: json.loads(words[0]),
+        is_instance=lambda value: isinstance(value, dict),
+        str_from_instance=lambda value: [json.dumps(value)],
+    )
+
+
+def main() -> None:
+    """Entry point: a user's mistake is one line on standard error and exit status 1."""
+    registry = tyro.constructors.ConstructorRegistry()
+    registry.primitive_rule(_json_rule)
+    app = tyro.extras.SubcommandApp()
+    for command in (run, train, evaluate, predict):
+        app.command(command)
+    for command in (data_puppets, data_coco, data_check, data_lsp, data_mpii):
+        app.command(command, name=command.__name__.replace("_", " "))
+    try:
+        app.cli(prog="hwl", description="Pose estimation with a heatmap-weighting loss.", registry=registry)
+    except HwlError as error:
+        sys.exit(f"hwl: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,1 @@
+"""Data: annotation files, person crops and their augmentation, puppets, downloads."""

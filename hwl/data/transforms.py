@@ -1,0 +1,232 @@
+"""From a person box to a network input: regions, the paper's augmentation, one affine warp.
+
+Conventions of mmpose 0.x, which the paper's code builds on: a region is a rotated rectangle of the
+picture with the input's aspect; coordinates are pixels, and a mirrored x is width - 1 - x.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from hwl.errors import HwlError
+from hwl.skeletons import Skeleton
+
+PADDING = 1.25  # region size over box size
+IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of RGB between 0 and 1
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Region:
+    """A rectangle of the picture that is warped onto the network input.
+
+    Attributes:
+        centre: (2,) x, y in picture pixels.
+        size: (2,) width, height in picture pixels, in the input's aspect.
+        rotation: degrees by which the crop shows the picture turned counterclockwise.
+        mirrored: the crop is flipped left to right, about its own centre.
+    """
+
+    centre: np.ndarray
+    size: np.ndarray
+    rotation: float = 0.0
+    mirrored: bool = False
+
+    def matrix(self, input_size: tuple[int, int]) -> np.ndarray:
+        """(2, 3) float64 affine map from picture pixels to pixels of a (height, width) input."""
+        height, width = input_size
+        scale = width / self.size[0]
+        cos, sin = np.cos(np.deg2rad(self.rotation)), np.sin(np.deg2rad(self.rotation))
+        turn = scale * np.array([[cos, sin], [-sin, cos]])
+        shift = np.array([width / 2, height / 2]) - turn @ self.centre
+        matrix = np.column_stack([turn, shift])
+        if self.mirrored:
+            matrix[0] *= -1
+            matrix[0, 2] += width - 1
+        return matrix
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """The paper's training augmentation; probabilities and ranges as in mmpose 0.x.
+
+    Attributes:
+        flip: probability of a left-right flip.
+        half_body: probability of cropping to the upper or lower half, where more than
+            `half_body_joints` joints are labelled.
+        half_body_joints: see above.
+        scale: standard deviation of the size factor around 1, clipped to 1 +- scale.
+        rotate: probability of a rotation.
+        rotation: its standard deviation in degrees, clipped to twice that.
+        shift: probability of moving the centre.
+        shift_range: the move is uniform within +- half of this, in box sizes.
+    """
+
+    flip: float = 0.5
+    half_body: float = 0.3
+    half_body_joints: int = 8
+    scale: float = 0.5
+    rotate: float = 0.6
+    rotation: float = 40.0
+    shift: float = 0.3
+    shift_range: float = 0.4
+
+
+def box_region(
+    box: np.ndarray,
+    picture_size: np.ndarray,
+    input_size: tuple[int, int],
+    shift: np.ndarray | None = None,
+) -> Region:
+    """The region of a person box: clipped, moved, widened to the input's aspect, padded.
+
+    Args:
+        box: (4,) x, y, width, height in picture pixels.
+        picture_size: (2,) width, height in pixels.
+        input_size: (height, width) in pixels.
+        shift: (2,) move of the centre in box sizes, for training.
+    """
+    low = np.maximum(box[:2], 0)
+    high = np.minimum(picture_size - 1, low + np.maximum(box[2:] - 1, 0))
+    # A box off the picture has nothing to clip to: keep it as it is rather than turn it inside out.
+    if (high <= low).any():
+        low, high = box[:2], box[:2] + np.maximum(box[2:], 1)
+    size = high - low
+    centre = low + size / 2
+    if shift is not None:
+        centre = centre + shift * size
+    return Region(centre, PADDING * _widen(size, input_size))
+
+
+def augment(
+    region: Region,
+    joints: np.ndarray,
+    skeleton: Skeleton,
+    input_size: tuple[int, int],
+    how: Augmentation,
+    rng: np.random.Generator,
+) -> Region:
+    """A random variation of a person's region: flip, half body, scale, rotation, in this order.
+
+    Args:
+        region: from `box_region`.
+        joints: (K, 3) x, y in picture pixels and visibility.
+        skeleton: names the upper half of the body.
+        input_size: (height, width) in pixels.
+        how: probabilities and ranges.
+        rng: source of all randomness; the same number of draws is made for every person.
+    """
+    flip, half, upper_first, rotate = rng.random(4)
+    scale, angle = rng.standard_normal(2)
+    visible = joints[:, 2] > 0
+    if visible.sum() > how.half_body_joints and half < how.half_body:
+        region = _half_body(region, joints, skeleton, input_size, upper_first)
+    size = region.size * np.clip(1 + how.scale * scale, 1 - how.scale, 1 + how.scale)
+    turn = np.clip(how.rotation * angle, -2 * how.rotation, 2 * how.rotation)
+    return replace(
+        region,
+        size=size,
+        rotation=float(turn) if rotate < how.rotate else 0.0,
+        mirrored=bool(flip < how.flip),
+    )
+
+
+# mmpose draws `randn() < 0.5` here, so that the upper half comes first with this probability.
+UPPER_FIRST = 0.6915
+
+
+def _half_body(
+    region: Region,
+    joints: np.ndarray,
+    skeleton: Skeleton,
+    input_size: tuple[int, int],
+    draw: float,
+) -> Region:
+    visible = joints[:, 2] > 0
+    upper = joints[visible & skeleton.upper_body, :2]
+    lower = joints[visible & ~skeleton.upper_body, :2]
+    if draw < UPPER_FIRST and len(upper) > 2:
+        chosen = upper
+    else:
+        chosen = lower if len(lower) > 2 else upper
+    extent = np.ptp(chosen, axis=0) if len(chosen) > 1 else np.zeros(2)
+    if not extent.any():
+        return region
+    return replace(region, centre=chosen.mean(axis=0), size=1.5 * _widen(extent, input_size))
+
+
+def _widen(size: np.ndarray, input_size: tuple[int, int]) -> np.ndarray:
+    """The smallest (width, height) in the input's aspect that holds `size`."""
+    height, width = input_size
+    return max(size[0] / width, size[1] / height) * np.array([width, height], dtype=np.float64)
+
+
+def crop(picture: np.ndarray, region: Region, input_size: tuple[int, int]) -> np.ndarray:
+    """The region as a network input, bilinear, black outside the picture.
+
+    Args:
+        picture: (H, W, 3) uint8 RGB.
+
+    Returns:
+        (3, height, width) uint8 RGB.
+    """
+    height, width = input_size
+    warped = cv2.warpAffine(picture, region.matrix(input_size), (width, height))
+    return np.ascontiguousarray(warped.transpose(2, 0, 1))
+
+
+def joints_to_input(
+    joints: np.ndarray, region: Region, input_size: tuple[int, int], skeleton: Skeleton
+) -> np.ndarray:
+    """A person's joints (K, 3) in picture pixels as they lie in the crop, in input pixels.
+
+    In a mirrored crop left and right joints have changed places. Visibility is kept.
+    """
+    matrix = region.matrix(input_size)
+    moved = joints.astype(np.float64).copy()
+    moved[:, :2] = joints[:, :2] @ matrix[:, :2].T + matrix[:, 2]
+    return moved[skeleton.flip] if region.mirrored else moved
+
+
+def joints_to_picture(
+    joints: np.ndarray, centres: np.ndarray, sizes: np.ndarray, input_size: tuple[int, int]
+) -> np.ndarray:
+    """Joints of N upright crops back in their pictures: centre - size / 2 + x * size / input.
+
+    Args:
+        joints: (N, K, 2) in input pixels.
+        centres: (N, 2) region centres in picture pixels.
+        sizes: (N, 2) region sizes in picture pixels.
+    """
+    height, width = input_size
+    factor = sizes / np.array([width, height])
+    return (centres - sizes / 2)[:, None] + joints * factor[:, None]
+
+
+def normalise(crops: Tensor) -> Tensor:
+    """(N, 3, H, W) uint8 RGB crops as float32 with ImageNet's mean 0 and deviation 1."""
+    mean = torch.tensor(IMAGENET_MEAN, device=crops.device).view(3, 1, 1) * 255
+    std = torch.tensor(IMAGENET_STD, device=crops.device).view(3, 1, 1) * 255
+    return (crops.float() - mean) / std
+
+
+def read_picture(path: Path) -> np.ndarray:
+    """A picture file as (H, W, 3) uint8 RGB, whatever its colour space or depth.
+
+    EXIF rotation is ignored: COCO's annotations are made on the stored pixels.
+
+    Raises:
+        HwlError: the file is missing or no picture.
+    """
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    picture = cv2.imread(str(path), flags)
+    if picture is None:
+        why = "cannot be decoded as a picture" if path.is_file() else "there is no such file"
+        raise HwlError(f"{path}: {why}; fetch the pictures again or correct 'file_name'")
+    return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)

@@ -1,0 +1,114 @@
+"""Joints drawn on pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import matplotlib
+import numpy as np
+
+from hwl.codec import HeatmapCodec
+from hwl.data.transforms import read_picture
+from hwl.errors import HwlError
+from hwl.metrics import JOINT_THRESHOLD
+from hwl.models import load_model
+from hwl.prediction import predict_picture
+from hwl.results import write_json
+from hwl.skeletons import KNOWN, Skeleton
+
+LEFT, RIGHT, MIDDLE = (255, 140, 0), (30, 144, 255), (60, 200, 90)  # RGB, by the joint's side
+SHIFT = 4  # OpenCV draws with 1/16 pixel
+
+
+def draw_pose(
+    picture: np.ndarray,
+    joints: np.ndarray,
+    scores: np.ndarray,
+    skeleton: Skeleton,
+    threshold: float = JOINT_THRESHOLD,
+) -> np.ndarray:
+    """A copy of a picture with one person's limbs and joints: left orange, right blue, else green.
+
+    Args:
+        picture: (H, W, 3) uint8 RGB.
+        joints: (K, 2) in pixels.
+        scores: (K,); joints not above the threshold are left out.
+        skeleton: names and limbs.
+        threshold: see scores.
+    """
+    drawn = picture.copy()
+    thickness = max(2, round(min(picture.shape[:2]) / 150))
+    points = np.round(joints * 2**SHIFT).astype(int)
+    sides = {"left": LEFT, "right": RIGHT}
+    colours = [sides.get(joint.partition("_")[0], MIDDLE) for joint in skeleton.joints]
+    for a, b in skeleton.limbs:
+        if min(scores[a], scores[b]) > threshold:
+            colour = colours[a] if colours[a] == colours[b] else MIDDLE
+            cv2.line(drawn, points[a], points[b], colour, thickness, cv2.LINE_AA, SHIFT)
+    for point, score, colour in zip(points, scores, colours, strict=True):
+        if score > threshold:
+            cv2.circle(drawn, point, (thickness + 1) << SHIFT, colour, -1, cv2.LINE_AA, SHIFT)
+            cv2.circle(drawn, point, (thickness + 1) << SHIFT, (255, 255, 255), 1, cv2.LINE_AA, SHIFT)
+    return drawn
+
+
+def overlay(picture: np.ndarray, heatmap: np.ndarray) -> np.ndarray:
+    """A picture with a heatmap over it, the hotter the less transparent.
+
+    Args:
+        picture: (H, W, 3) uint8 RGB.
+        heatmap: any (h, w), scaled to the picture and to its own maximum.
+    """
+    heat = cv2.resize(heatmap.astype(np.float32), picture.shape[1::-1])
+    heat = np.clip(heat / max(heat.max(), 1e-9), 0, 1)
+    colours = matplotlib.colormaps["inferno"](heat)[:, :, :3] * 255
+    alpha = 0.25 + 0.65 * heat[:, :, None]
+    return (picture * (1 - alpha) + colours * alpha).astype(np.uint8)
+
+
+def predict_and_draw(
+    pictures: Sequence[Path],
+    weights: Path,
+    boxes: Sequence[tuple[float, float, float, float]],
+    output: Path,
+    input_size: tuple[int, int],
+    flip: bool,
+) -> list[Path]:
+    """Predict the persons in picture files, draw them and write the joints beside the drawings.
+
+    Args:
+        pictures: picture files.
+        weights: weights file of hwl.
+        boxes: persons' boxes x, y, width, height in pixels; none: each picture is one person.
+        output: folder for `<picture>.png` and `joints.json`.
+        input_size: (height, width) in pixels.
+        flip: use the flip test.
+
+    Returns:
+        The drawings' paths.
+
+    Raises:
+        HwlError: a picture or the weights cannot be read, or the joints' names are not known.
+    """
+    network = load_model(weights)
+    skeletons = [known for known in KNOWN if len(known) == network.config["num_joints"]]
+    if not skeletons:
+        raise HwlError(f"{weights} predicts {network.config['num_joints']} joints of no known set")
+    skeleton = skeletons[0]
+    codec = HeatmapCodec(input_size)
+    images = [read_picture(path) for path in pictures]  # a bad file is found before any is written
+    output.mkdir(parents=True, exist_ok=True)
+    found, drawings = {}, []
+    for path, image in zip(pictures, images, strict=True):
+        wanted = np.array(boxes, dtype=np.float64) if boxes else None
+        joints, scores = predict_picture(network, image, wanted, skeleton, codec, flip)
+        for person, person_scores in zip(joints, scores, strict=True):
+            image = draw_pose(image, person, person_scores, skeleton)
+        drawing = output / f"{path.stem}.png"
+        cv2.imwrite(str(drawing), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+        drawings.append(drawing)
+        found[str(path)] = np.concatenate([joints, scores[:, :, None]], axis=2).round(3).tolist()
+    write_json(output / "joints.json", {"joints": skeleton.joints, "pictures": found})
+    return drawings

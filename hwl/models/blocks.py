@@ -1,0 +1,144 @@
+"""Building blocks that several networks share: convolution units, hard sigmoids, squeeze-excite.
+
+Initialisations and what torchvision's backbones need are here too. Submodules carry the names
+that mmpose checkpoints use (`conv`, `bn`, `conv1`, ...), so that published state dicts load
+without a renaming table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from torch import Tensor, nn
+from torch.nn import functional
+from torchvision.models import WeightsEnum
+
+from hwl.errors import HwlError
+
+Activation = Callable[[], nn.Module]
+
+
+def relu() -> nn.Module:
+    """In-place ReLU."""
+    return nn.ReLU(inplace=True)
+
+
+def hard_swish() -> nn.Module:
+    """In-place x * relu6(x + 3) / 6."""
+    return nn.Hardswish(inplace=True)
+
+
+class HalfHardSigmoid(nn.Module):
+    """clip((x + 1) / 2, 0, 1): mmcv's hard sigmoid up to 1.4.3, and ViPNAS's."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Element-wise, any shape."""
+        return functional.hardtanh(x).add(1).div(2)
+
+
+# The authors pin no mmcv, whose default changed in 1.4.4. The later one is likely, and torch's own.
+HARD_SIGMOIDS: dict[str, Activation] = {"(x+3)/6": nn.Hardsigmoid, "(x+1)/2": HalfHardSigmoid}
+
+
+def hard_sigmoid(convention: str) -> Activation:
+    """The hard sigmoid of a convention, a key of HARD_SIGMOIDS; HwlError if it is not one."""
+    if convention not in HARD_SIGMOIDS:
+        raise HwlError(f"hard sigmoid '{convention}' is not one of {', '.join(HARD_SIGMOIDS)}")
+    return HARD_SIGMOIDS[convention]
+
+
+class ConvUnit(nn.Sequential):
+    """Convolution, then batch normalisation and activation where asked for.
+
+    The convolution is padded to keep the size at stride 1 and has a bias only without `norm`.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int = 1,
+        stride: int = 1,
+        groups: int = 1,
+        norm: bool = True,
+        activation: Activation | None = None,
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(
+            in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=not norm
+        )
+        if norm:
+            self.bn = nn.BatchNorm2d(out_channels)
+        if activation is not None:
+            self.activation = activation()
+
+
+class SqueezeExcite(nn.Module):
+    """Channel gate of squeeze-excite networks: x * gate(pooled x).
+
+    Args:
+        channels: input and output channels.
+        hidden: channels between the two 1x1 convolutions.
+        gate: activation that ends the gate, a hard sigmoid here.
+    """
+
+    def __init__(self, channels: int, hidden: int, gate: Activation) -> None:
+        super().__init__()
+        self.conv1 = ConvUnit(channels, hidden, norm=False, activation=relu)
+        self.conv2 = ConvUnit(hidden, channels, norm=False, activation=gate)
+
+    def gate(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C, 1, 1) factors between 0 and 1."""
+        return self.conv2(self.conv1(functional.adaptive_avg_pool2d(x, 1)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C, H, W)."""
+        return x * self.gate(x)
+
+
+def init_kaiming(module: nn.Module) -> None:
+    """mmpose's backbone initialisation: Kaiming normal (fan out) convolutions, zero biases."""
+    for part in module.modules():
+        if isinstance(part, nn.Conv2d):
+            nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu")
+            if part.bias is not None:
+                nn.init.zeros_(part.bias)
+
+
+def init_normal(module: nn.Module, std: float = 0.001) -> None:
+    """mmpose's other initialisation: normal convolutions of a small std, zero biases."""
+    for part in module.modules():
+        if isinstance(part, nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.normal_(part.weight, std=std)
+            if part.bias is not None:
+                nn.init.zeros_(part.bias)
+
+
+def torchvision_model(build: Callable[..., nn.Module], weights: WeightsEnum | None) -> nn.Module:
+    """torchvision's network made by `build`, its ImageNet weights downloaded on first use.
+
+    Raises:
+        HwlError: the weights cannot be downloaded.
+    """
+    try:
+        return build(weights=weights)
+    except OSError as error:
+        raise HwlError(
+            f"torchvision's ImageNet weights could not be fetched from {weights.url} ({error}); "
+            "fetch the file elsewhere and put it in ~/.cache/torch/hub/checkpoints"
+        ) from error
+
+
+def unit_names(units: Iterable[str], backbone: nn.Module) -> dict[str, str]:
+    """mmpose's module names to those of a torchvision backbone, for `load_weights`.
+
+    Args:
+        units: mmpose's names of the convolution units in the order of the forward pass; each is
+            a `conv` and a `bn` there.
+        backbone: the same network by torchvision, whose convolutions and normalisations, in the
+            order of definition, are those.
+    """
+    theirs = [f"{unit}.{part}" for unit in units for part in ("conv", "bn")]
+    kinds = nn.Conv2d | nn.BatchNorm2d
+    ours = [name for name, part in backbone.named_modules() if isinstance(part, kinds)]
+    return dict(zip(theirs, ours, strict=True))

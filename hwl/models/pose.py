@@ -1,0 +1,40 @@
+"""PoseNet: what every system is, a backbone and a head."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from hwl.errors import HwlError
+
+
+class PoseNet(nn.Module):
+    """A top-down pose network.
+
+    Args:
+        backbone: (N, 3, H, W) -> features.
+        head: features -> (N, K, H/4, W/4).
+        config: name and arguments of `create_model` that make this network; saved beside weights.
+    """
+
+    def __init__(self, backbone: nn.Module, head: nn.Module, config: dict[str, object]) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+        self.config = config
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """Heatmaps of N person crops.
+
+        Args:
+            pictures: (N, 3, H, W) float, normalised by `hwl.data.transforms.normalise`.
+
+        Returns:
+            (N, K, H/4, W/4) heatmaps.
+
+        Raises:
+            HwlError: H or W does not divide by 32.
+        """
+        height, width = pictures.shape[-2:]
+        if height % 32 or width % 32:
+            raise HwlError(f"the input is {height}x{width} pixels: both sides must divide by 32")
+        return self.head(self.backbone(pictures))

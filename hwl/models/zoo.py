@@ -1,0 +1,99 @@
+"""The systems by name."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Sequence
+
+from hwl.errors import HwlError
+from hwl.models.heads import DeconvHead, PointwiseHead
+from hwl.models.litehrnet import LiteHRNet
+from hwl.models.mobilenetv2 import mobilenetv2
+from hwl.models.mobilenetv3 import MobileNetV3Big, torchvision_mobilenetv3
+from hwl.models.pose import PoseNet
+from hwl.models.shufflenetv2 import shufflenetv2
+from hwl.models.vipnas import VipnasMobileNetV3
+
+BACKBONES = {
+    "mobilenetv3-big": lambda convention: MobileNetV3Big(convention),
+    "torchvision": lambda convention: torchvision_mobilenetv3(imagenet=False),
+    "torchvision-imagenet": lambda convention: torchvision_mobilenetv3(imagenet=True),
+}
+
+
+def _ours(
+    num_joints: int,
+    attention: Sequence[str] = ("none", "none", "full"),
+    head: str = "lite",
+    hard_sigmoid: str = "(x+3)/6",
+    backbone: str = "mobilenetv3-big",
+) -> tuple:
+    """Li and Xiang's network; the options are its ablations."""
+    if backbone not in BACKBONES:
+        raise HwlError(f"backbone '{backbone}' is not one of {', '.join(BACKBONES)}")
+    features = BACKBONES[backbone](hard_sigmoid)
+    return features, DeconvHead(features.out_channels, num_joints, head, attention, hard_sigmoid)
+
+
+def _mobilenetv2(num_joints: int, imagenet: bool = False) -> tuple:
+    features = mobilenetv2(imagenet)
+    return features, DeconvHead(features.out_channels, num_joints, "dense")
+
+
+def _shufflenetv2(num_joints: int, imagenet: bool = False) -> tuple:
+    features = shufflenetv2(imagenet)
+    return features, DeconvHead(features.out_channels, num_joints, "dense")
+
+
+def _vipnas_mbv3(num_joints: int) -> tuple:
+    features = VipnasMobileNetV3()
+    return features, DeconvHead(features.out_channels, num_joints, "grouped", channels=160)
+
+
+def _litehrnet18(num_joints: int) -> tuple:
+    return LiteHRNet((2, 4, 2)), PointwiseHead(LiteHRNet.out_channels, num_joints)
+
+
+def _litehrnet30(num_joints: int) -> tuple:
+    return LiteHRNet((3, 8, 3)), PointwiseHead(LiteHRNet.out_channels, num_joints)
+
+
+SYSTEMS: dict[str, Callable[..., tuple]] = {
+    "ours": _ours,
+    "mobilenetv2": _mobilenetv2,
+    "shufflenetv2": _shufflenetv2,
+    "vipnas_mbv3": _vipnas_mbv3,
+    "litehrnet18": _litehrnet18,
+    "litehrnet30": _litehrnet30,
+}
+
+
+def create_model(name: str, num_joints: int = 17, **options: object) -> PoseNet:
+    """A freshly initialised network, in training mode.
+
+    Args:
+        name: a key of SYSTEMS. "ours" is the paper's network, 3,077,882 parameters at 17 joints;
+            the others are the peers that it is compared with.
+        num_joints: heatmaps to predict.
+        options: of "ours": `attention` (three names of `hwl.models.attention.ATTENTIONS`, one a
+            stage), `head` ("lite", "dense" or "grouped"), `hard_sigmoid` ("(x+3)/6" or
+            "(x+1)/2") and `backbone` ("mobilenetv3-big", "torchvision" or
+            "torchvision-imagenet"). Of "mobilenetv2" and "shufflenetv2": `imagenet`, True to
+            start from torchvision's ImageNet weights.
+
+    Raises:
+        HwlError: an unknown name or option.
+    """
+    if name not in SYSTEMS:
+        raise HwlError(f"model '{name}' is not one of {', '.join(SYSTEMS)}")
+    if num_joints < 1:
+        raise HwlError(f"num_joints is {num_joints}: a network needs at least one joint")
+    known = list(inspect.signature(SYSTEMS[name]).parameters)[1:]
+    for option in options:
+        if option not in known:
+            nearest = difflib.get_close_matches(option, known, n=1, cutoff=0.0)
+            hint = f"; did you mean '{nearest[0]}'?" if nearest else ": it has none"
+            raise HwlError(f"model '{name}' has no option '{option}'{hint}")
+    config = {"name": name, "num_joints": num_joints, **options}
+    return PoseNet(*SYSTEMS[name](num_joints, **options), config=config)

@@ -1,0 +1,139 @@
+"""Joint sets: what augmentation, drawing and OKS take from them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hwl.errors import HwlError
+from hwl.skeletons import COCO, KNOWN, LSP, MPII, Skeleton, skeleton_from_category
+
+every_skeleton = pytest.mark.parametrize("skeleton", KNOWN, ids=lambda skeleton: skeleton.name)
+
+
+@every_skeleton
+def test_flipping_twice_restores_the_order(skeleton: Skeleton) -> None:
+    np.testing.assert_array_equal(skeleton.flip[skeleton.flip], np.arange(len(skeleton)))
+
+
+@every_skeleton
+def test_flip_swaps_the_sides_in_the_names(skeleton: Skeleton) -> None:
+    for joint, partner in zip(skeleton.joints, skeleton.flip, strict=True):
+        sides_swapped = joint.replace("left", "?").replace("right", "left").replace("?", "right")
+        assert skeleton.joints[partner] == sides_swapped
+
+
+@every_skeleton
+def test_joint_names_are_unique(skeleton: Skeleton) -> None:
+    assert len(set(skeleton.joints)) == len(skeleton)
+
+
+@every_skeleton
+def test_limbs_join_two_joints_that_exist(skeleton: Skeleton) -> None:
+    for a, b in skeleton.limbs:
+        assert 0 <= a < len(skeleton) and 0 <= b < len(skeleton) and a != b
+
+
+@every_skeleton
+def test_limbs_are_the_same_in_a_mirror(skeleton: Skeleton) -> None:
+    limbs = {frozenset(limb) for limb in skeleton.limbs}
+
+    mirrored = {frozenset(skeleton.flip[list(limb)].tolist()) for limb in limbs}
+
+    assert mirrored == limbs
+
+
+@every_skeleton
+def test_each_joint_has_a_positive_sigma_equal_on_both_sides(skeleton: Skeleton) -> None:
+    sigmas = np.array(skeleton.sigmas)
+
+    assert sigmas.shape == (len(skeleton),) and (sigmas > 0).all()
+    np.testing.assert_array_equal(sigmas[skeleton.flip], sigmas)
+
+
+def test_coco_sigmas_are_those_of_its_evaluation() -> None:
+    cocoeval = pytest.importorskip("pycocotools.cocoeval")
+
+    np.testing.assert_allclose(COCO.sigmas, cocoeval.Params(iouType="keypoints").kpt_oks_sigmas)
+
+
+def test_upper_body_of_coco_is_joints_0_to_10() -> None:
+    np.testing.assert_array_equal(COCO.upper_body, np.arange(17) <= 10)
+
+
+@pytest.mark.parametrize(
+    ("skeleton", "lower"),
+    [
+        (LSP, {"hip", "knee", "ankle"}),
+        (MPII, {"hip", "knee", "ankle", "pelvis"}),
+    ],
+    ids=["LSP", "MPII"],
+)
+def test_lower_body_is_pelvis_and_legs(skeleton: Skeleton, lower: set[str]) -> None:
+    found = {
+        joint.removeprefix("left_").removeprefix("right_")
+        for joint, upper in zip(skeleton.joints, skeleton.upper_body, strict=True)
+        if not upper
+    }
+
+    assert found == lower
+
+
+def test_index_finds_a_joint_by_name() -> None:
+    assert COCO.index("left_wrist") == 9
+
+
+def test_index_of_an_unknown_joint_names_it() -> None:
+    with pytest.raises(HwlError, match="COCO-17 has no joint 'tail'"):
+        COCO.index("tail")
+
+
+@pytest.mark.parametrize(
+    ("annotations", "expected"),
+    [
+        ("coco-subset/annotations/person_keypoints_val2017.json", COCO),
+        ("lsp/annotations/person_keypoints_test.json", LSP),
+    ],
+    ids=["COCO", "LSP"],
+)
+def test_category_of_a_published_annotation_file_is_recognised(
+    shared: Path, annotations: str, expected: Skeleton
+) -> None:
+    category = json.loads((shared / "data" / annotations).read_text())["categories"][0]
+
+    skeleton = skeleton_from_category(category["name"], category["keypoints"], category["skeleton"])
+
+    assert skeleton is expected
+    # The file's own limbs, one-based, are ours.
+    assert {frozenset(limb) for limb in skeleton.limbs} == {
+        frozenset((a - 1, b - 1)) for a, b in category["skeleton"]
+    }
+
+
+def test_an_unknown_category_becomes_a_new_skeleton() -> None:
+    skeleton = skeleton_from_category("dog", ["tail", "left_paw", "right_paw"], [(1, 2), (1, 3)])
+
+    assert skeleton.name == "dog"
+    assert skeleton.limbs == ((0, 1), (0, 2))
+    assert skeleton.flip.tolist() == [0, 2, 1]
+    assert len(skeleton.sigmas) == 3
+
+
+@pytest.mark.parametrize(
+    ("joints", "limbs", "message"),
+    [
+        (["nose", "tail"], [(1, 3)], "category 'dog'.*outside 1..2"),
+        (["nose", "tail"], [(0, 1)], "category 'dog'.*outside 1..2"),
+        (["left_paw", "tail"], [], "dog.*'left_paw' has no partner 'right_paw'"),
+        (["nose", "nose"], [], "category 'dog'.*twice"),
+    ],
+    ids=["limb past the end", "zero-based limb", "left without right", "joint named twice"],
+)
+def test_a_broken_category_is_refused_by_name(
+    joints: list[str], limbs: list[tuple[int, int]], message: str
+) -> None:
+    with pytest.raises(HwlError, match=message):
+        skeleton_from_category("dog", joints, limbs)
