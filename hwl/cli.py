@@ -24,6 +24,7 @@ def run(
         tyro.conf.UseAppendAction[list[tuple[str, str]]],
         tyro.conf.arg(metavar="NAME VALUE", aliases=["-p"]),
     ] = [],  # noqa: B006 - tyro copies it
+    page: Path | None = None,
 ) -> None:
     """Run a notebook with parameters and leave it, executed, in its run's folder.
 
@@ -31,6 +32,7 @@ def run(
         notebook: a notebook file, or the name of one in notebooks/, such as 1_train.
         parameter: a parameter and its value; lists and dictionaries as JSON. Relative paths start
             at the project's folder, as in the notebook.
+        page: write the outputs, without the code, to this HTML page too.
     """
     from hwl import notebooks
 
@@ -38,7 +40,10 @@ def run(
     if path.suffix != ".ipynb":
         path = notebooks.NOTEBOOKS / f"{notebook}.ipynb"
     values = {name: notebooks.parse(path, name, text) for name, text in parameter}
-    print(f"executed notebook: {notebooks.run(path, values)}")
+    executed = notebooks.run(path, values)
+    if page is not None:
+        notebooks.write_page(executed, page)
+    print(f"executed notebook: {executed}")
 
 
 def train(config: Annotated[TrainConfig, Inline]) -> None:
@@ -86,9 +91,7 @@ def predict(
     """
     from hwl.drawing import predict_and_draw
 
-    for path in predict_and_draw(
-        pictures, weights, box, output, (input_height, input_width), flip
-    ):
+    for path in predict_and_draw(pictures, weights, box, output, (input_height, input_width), flip):
         print(path)
 
 
@@ -118,7 +121,9 @@ def data_coco(
     download_coco(folder, splits, yes=yes, keep_zips=keep_zips)
 
 
-def data_check(data: tyro.conf.Positional[Path], splits: tyro.conf.Positional[tuple[str, ...]]) -> None:
+def data_check(
+    data: tyro.conf.Positional[Path], splits: tyro.conf.Positional[tuple[str, ...]]
+) -> None:
     """Read splits of a COCO-layout folder, annotations and every picture, and say what is there.
 
     Args:
@@ -188,7 +193,11 @@ def main() -> None:
     for command in (data_puppets, data_coco, data_check, data_lsp, data_mpii):
         app.command(command, name=command.__name__.replace("_", " "))
     try:
-        app.cli(prog="hwl", description="Pose estimation with a heatmap-weighting loss.", registry=registry)
+        app.cli(
+            prog="hwl",
+            description="Pose estimation with a heatmap-weighting loss.",
+            registry=registry,
+        )
     except HwlError as error:
         sys.exit(f"hwl: {error}")
     except KeyboardInterrupt:

@@ -10,9 +10,10 @@ import matplotlib
 import numpy as np
 
 from hwl.codec import HeatmapCodec
+from hwl.data.annotations import Annotations
 from hwl.data.transforms import read_picture
 from hwl.errors import HwlError
-from hwl.metrics import JOINT_THRESHOLD
+from hwl.metrics import JOINT_THRESHOLD, Persons, oks_to_truth
 from hwl.models import load_model
 from hwl.prediction import predict_picture
 from hwl.results import write_json
@@ -50,7 +51,9 @@ def draw_pose(
     for point, score, colour in zip(points, scores, colours, strict=True):
         if score > threshold:
             cv2.circle(drawn, point, (thickness + 1) << SHIFT, colour, -1, cv2.LINE_AA, SHIFT)
-            cv2.circle(drawn, point, (thickness + 1) << SHIFT, (255, 255, 255), 1, cv2.LINE_AA, SHIFT)
+            cv2.circle(
+                drawn, point, (thickness + 1) << SHIFT, (255, 255, 255), 1, cv2.LINE_AA, SHIFT
+            )
     return drawn
 
 
@@ -66,6 +69,35 @@ def overlay(picture: np.ndarray, heatmap: np.ndarray) -> np.ndarray:
     colours = matplotlib.colormaps["inferno"](heat)[:, :, :3] * 255
     alpha = 0.25 + 0.65 * heat[:, :, None]
     return (picture * (1 - alpha) + colours * alpha).astype(np.uint8)
+
+
+def best_and_worst(
+    annotations: Annotations, persons: Persons, count: int
+) -> tuple[list[np.ndarray], list[str]]:
+    """Drawn persons and their titles: the `count` most similar to the truth, then the least.
+
+    Args:
+        annotations: ground truth.
+        persons: predictions in its labelled persons' own boxes, in order.
+        count: of each.
+    """
+    similarity = oks_to_truth(annotations, persons.joints)
+    # A person with a joint or two is easily all right or all wrong and shows little.
+    labelled = (annotations.joints[annotations.labelled()][:, :, 2] > 0).sum(axis=1)
+    telling = np.flatnonzero(labelled >= labelled.max() / 2)
+    order = telling[np.argsort(similarity[telling])]
+    drawn, titles = [], []
+    for index in (*order[::-1][:count], *order[:count]):
+        picture = read_picture(annotations.picture_path(persons.picture_index[index]))
+        x, y, width, height = annotations.boxes[annotations.labelled()[index]]
+        scores = persons.joint_scores[index]
+        marked = draw_pose(picture, persons.joints[index], scores, annotations.skeleton)
+        margin = 0.15 * max(width, height)
+        top, bottom = max(int(y - margin), 0), int(y + height + margin)
+        left, right = max(int(x - margin), 0), int(x + width + margin)
+        drawn.append(marked[top:bottom, left:right])
+        titles.append(f"OKS {similarity[index]:.2f}")
+    return drawn, titles
 
 
 def predict_and_draw(

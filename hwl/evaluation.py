@@ -5,13 +5,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import torch
 
 from hwl import results
+from hwl.allocator import keep_freed_memory
 from hwl.codec import HeatmapCodec
 from hwl.data.annotations import Annotations, Boxes, load_detections, load_split
 from hwl.errors import HwlError
-from hwl.metrics import Persons, coco_ap, coco_results, oks_nms, pck, pckh, person_scores
+from hwl.metrics import (
+    Persons,
+    coco_ap,
+    coco_results,
+    joint_errors,
+    oks_nms,
+    pck,
+    pckh,
+    person_scores,
+)
 from hwl.models import PoseNet, load_model
 from hwl.prediction import Network, predict
 
@@ -34,6 +46,7 @@ class EvaluateConfig:
     input_width: int = 192  # pixels
     batch_size: int = 64  # crops a forward pass
     workers: int = 2  # processes that read and crop
+    threads: int = 0  # CPU threads of torch (0: its default)
     bootstrap: int = 200  # resamplings of the pictures for the interval of AP (0: none)
 
 
@@ -132,6 +145,9 @@ def evaluate_weights(config: EvaluateConfig) -> tuple[Annotations, list[Evaluati
     Raises:
         HwlError: weights, data or detections that cannot be used.
     """
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    keep_freed_memory()
     annotations = load_split(Path(config.data), config.split).first(config.limit)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     network = load_model(Path(config.weights)).to(device)
@@ -152,6 +168,27 @@ def evaluate_weights(config: EvaluateConfig) -> tuple[Annotations, list[Evaluati
         )
         for boxes, flip in protocols
     ]
+
+
+def joint_table(annotations: Annotations, joints: np.ndarray) -> pd.DataFrame:
+    """Each joint's errors in square roots of the person's area, one row a joint.
+
+    Args:
+        annotations: ground truth.
+        joints: (Q, K, 2) predictions in picture pixels for its labelled persons, in order.
+    """
+    errors = joint_errors(annotations, joints)
+    skeleton = annotations.skeleton
+    similar = np.exp(-np.square(errors) / (8 * np.square(skeleton.sigmas)))
+    return pd.DataFrame(
+        {
+            "joint": skeleton.joints,
+            "labelled": (~np.isnan(errors)).sum(axis=0),
+            "median error": np.nanmedian(errors, axis=0),
+            "95 % error": np.nanpercentile(errors, 95, axis=0),
+            "mean similarity": np.nanmean(similar, axis=0),
+        }
+    )
 
 
 def check_joints(network: PoseNet, annotations: Annotations) -> None:

@@ -100,9 +100,7 @@ def coco_results(
             "keypoints": joints.ravel().tolist(),
             "score": float(score),
         }
-        for picture, joints, score in zip(
-            persons.picture_index, keypoints, scores, strict=True
-        )
+        for picture, joints, score in zip(persons.picture_index, keypoints, scores, strict=True)
     ]
 
 
@@ -232,7 +230,9 @@ def pck(annotations: Annotations, joints: np.ndarray) -> dict[str, float]:
     hip = truth[:, annotations.skeleton.index("right_hip")]
     torso = np.linalg.norm(shoulder[:, :2] - hip[:, :2], axis=1)
     known = (shoulder[:, 2] > 0) & (hip[:, 2] > 0) & (torso > 0)
-    return _share_correct("PCK", annotations.skeleton, joints, truth, np.where(known, torso, 0), 0.2)
+    return _share_correct(
+        "PCK", annotations.skeleton, joints, truth, np.where(known, torso, 0), 0.2
+    )
 
 
 def pckh(annotations: Annotations, joints: np.ndarray) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import base64
 import difflib
 import json
 import re
@@ -92,7 +93,7 @@ def run(notebook: Path, values: Mapping[str, object]) -> Path:
     without the data set's pictures.
 
     Returns:
-        The HTML page, written last.
+        The executed notebook.
 
     Raises:
         HwlError: an unknown or ill-typed parameter, or what the notebook itself raised.
@@ -146,15 +147,19 @@ def _publish(executed: nbformat.NotebookNode, folder: Path) -> Path:
     executed.metadata.pop("papermill", None)  # paths of this machine
     _take_pictures_out(executed, pictures)
     write_text(folder / "notebook.ipynb", nbformat.writes(executed))
-    page, _ = HTMLExporter(theme="light").from_notebook_node(executed)
-    write_text(folder / "notebook.html", page)
-    return folder / "notebook.html"
+    write_page(folder / "notebook.ipynb", folder / "notebook.html", code=True)
+    return folder / "notebook.ipynb"
+
+
+def write_page(executed: Path, page: Path, code: bool = False) -> None:
+    """Write an executed notebook as an HTML page, with or without its code."""
+    exporter = HTMLExporter(theme="light", exclude_input=not code, exclude_input_prompt=not code)
+    text, _ = exporter.from_filename(str(executed))
+    write_text(page, text)
 
 
 def _take_pictures_out(executed: nbformat.NotebookNode, pictures: Path) -> None:
     """Replace the images that cells tagged "pictures" show by links to files."""
-    import base64
-
     count = 0
     for cell in executed.cells:
         if PICTURES_TAG not in cell.metadata.get("tags", []):
@@ -170,7 +175,7 @@ def _take_pictures_out(executed: nbformat.NotebookNode, pictures: Path) -> None:
             output.data.clear()
             output.data["text/html"] = (
                 f'<img src="pictures/{name}" style="max-width: 100%" alt="Pictures of the data '
-                'set are kept beside this page and are not passed on; run the notebook to see '
+                "set are kept beside this page and are not passed on; run the notebook to see "
                 'them.">'
             )
             output.metadata.clear()

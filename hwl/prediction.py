@@ -118,9 +118,7 @@ def predict(
         for numbers, crops, centres, sizes in _batches(
             progress(loader, "predict", total=len(loader)), batch_size
         ):
-            heatmaps = predict_heatmaps(
-                network, crops.to(device), annotations.skeleton, flip
-            )
+            heatmaps = predict_heatmaps(network, crops.to(device), annotations.skeleton, flip)
             cells, peaks = codec.decode(heatmaps)
             joints[numbers] = joints_to_picture(cells, centres, sizes, codec.input_size)
             scores[numbers] = peaks

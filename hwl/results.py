@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import hashlib
 import importlib.metadata
 import json
 import math
@@ -17,6 +16,7 @@ from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 
+import pooch
 import torch
 
 from hwl.config import PROJECT
@@ -41,12 +41,18 @@ def publish(folder: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-@contextmanager
-def new_run(folder: Path) -> Iterator[Path]:
-    """A fresh partial folder to fill; published at the end, removed where something is raised."""
+def start(folder: Path) -> Path:
+    """A fresh partial folder to fill, to be published when it is complete."""
     partial = partial_folder(folder)
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
+    return partial
+
+
+@contextmanager
+def new_run(folder: Path) -> Iterator[Path]:
+    """A fresh partial folder to fill; published at the end, removed where something is raised."""
+    partial = start(folder)
     try:
         yield partial
     except BaseException:
@@ -105,8 +111,7 @@ def write_table(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
 
 def fingerprint(path: Path) -> str:
     """The first 16 hex digits of a file's SHA-256."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    return pooch.file_hash(str(path), alg="sha256")[:16]
 
 
 def provenance(config: object, inputs: Mapping[str, Path]) -> dict[str, object]:
@@ -118,7 +123,9 @@ def provenance(config: object, inputs: Mapping[str, Path]) -> dict[str, object]:
     """
     return {
         "config": dataclasses.asdict(config),
-        "inputs": {name: f"{path.name} sha256:{fingerprint(path)}" for name, path in inputs.items()},
+        "inputs": {
+            name: f"{path.name} sha256:{fingerprint(path)}" for name, path in inputs.items()
+        },
         "git": _git(),
         "packages": {name: _version(name) for name in PACKAGES},
         "python": platform.python_version(),

@@ -17,7 +17,7 @@ from hwl.allocator import keep_freed_memory
 from hwl.checkpoints import load_checkpoint, save_checkpoint
 from hwl.codec import HeatmapCodec
 from hwl.data.annotations import Annotations, load_split
-from hwl.data.dataset import EpochSampler, PersonDataset, single_threaded_opencv
+from hwl.data.dataset import EpochSampler, PersonDataset, Sample, single_threaded_opencv
 from hwl.data.transforms import Augmentation, normalise
 from hwl.errors import HwlError
 from hwl.evaluation import METRICS, evaluate
@@ -154,6 +154,14 @@ def fit(config: TrainConfig) -> list[dict[str, float]]:
     return run.history
 
 
+def first_samples(config: TrainConfig, count: int) -> list[Sample]:
+    """The first samples that a run of this configuration learns from, to look at."""
+    train = load_split(Path(config.data), config.train_split).first(config.train_limit)
+    codec = HeatmapCodec((config.input_height, config.input_width), config.sigma)
+    dataset = _dataset(config, train, codec)
+    return [dataset[0, index] for index in range(min(count, len(dataset)))]
+
+
 def _check(config: TrainConfig) -> None:
     if config.metric not in METRICS:
         raise HwlError(f"parameter 'metric': '{config.metric}' is not one of {', '.join(METRICS)}")
@@ -171,11 +179,15 @@ def _precision(wanted: str) -> str:
     return "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "no"
 
 
+def _dataset(config: TrainConfig, train: Annotations, codec: HeatmapCodec) -> PersonDataset:
+    how = Augmentation(half_body=config.half_body) if config.augment else None
+    return PersonDataset(train, codec, how, config.seed)
+
+
 def _loader(
     config: TrainConfig, train: Annotations, codec: HeatmapCodec
 ) -> tuple[EpochSampler, DataLoader]:
-    how = Augmentation(half_body=config.half_body) if config.augment else None
-    dataset = PersonDataset(train, codec, how, config.seed)
+    dataset = _dataset(config, train, codec)
     sampler = EpochSampler(len(dataset), config.seed)
     loader = DataLoader(
         dataset,
@@ -293,7 +305,9 @@ class _Run:
         torch.set_rng_state(state["random"])
         self.step, self.epoch, self.epoch_step, self.loss_sum = state["position"]
         self.history, self.best = state["history"], state["best"]
-        self.accelerator.print(f"going on from {self.checkpoint}: epoch {self.epoch}, step {self.step}")
+        self.accelerator.print(
+            f"going on from {self.checkpoint}: epoch {self.epoch}, step {self.step}"
+        )
 
     def finish(self, train: Annotations, val: Annotations) -> None:
         """Write what the run leaves and publish its folder."""

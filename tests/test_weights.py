@@ -6,6 +6,7 @@ import json
 import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -105,6 +106,17 @@ def test_authors_keys_load_from_safetensors_too(
     save_file(as_authors(model.state_dict()), tmp_path / "theirs.safetensors")
 
     assert_same_weights(load_weights(fresh, tmp_path / "theirs.safetensors"), model)
+
+
+def test_numpy_arrays_beside_the_weights_are_no_obstacle(
+    model: PoseNet, fresh: PoseNet, tmp_path: Path
+) -> None:
+    # mmpose 1.x keeps its data set's constants with the weights.
+    constants = {"sigmas": np.ones(17, np.float32), "colors": np.zeros((17, 3), np.uint8)}
+    checkpoint = {"state_dict": model.state_dict(), "meta": {"dataset_meta": constants}}
+    torch.save(checkpoint, tmp_path / "theirs.pth")
+
+    assert_same_weights(load_weights(fresh, tmp_path / "theirs.pth"), model)
 
 
 def test_averaged_weights_are_preferred(model: PoseNet, fresh: PoseNet, tmp_path: Path) -> None:

@@ -252,9 +252,7 @@ def _keypoint_category(path: Path, raw: _File) -> tuple[Skeleton, int]:
     if with_joints:
         category = with_joints[0]
         try:
-            skeleton = skeleton_from_category(
-                category.name, category.keypoints, category.skeleton
-            )
+            skeleton = skeleton_from_category(category.name, category.keypoints, category.skeleton)
         except HwlError as error:
             raise HwlError(f"{path}: {error}") from error
         return skeleton, category.id

@@ -84,12 +84,13 @@ class SqueezeExcite(nn.Module):
 
     def __init__(self, channels: int, hidden: int, gate: Activation) -> None:
         super().__init__()
+        self.pool = nn.AdaptiveAvgPool2d(1)
         self.conv1 = ConvUnit(channels, hidden, norm=False, activation=relu)
         self.conv2 = ConvUnit(hidden, channels, norm=False, activation=gate)
 
     def gate(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C, 1, 1) factors between 0 and 1."""
-        return self.conv2(self.conv1(functional.adaptive_avg_pool2d(x, 1)))
+        return self.conv2(self.conv1(self.pool(x)))
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C, H, W)."""

@@ -1,0 +1,193 @@
+"""The paper as a graph: every table and figure is a target.
+
+    snakemake --cores 2                                       the embedded puppets
+    snakemake --cores 2 --configfile profiles/subset.yaml     a COCO-layout folder on a CPU
+    snakemake --cores 8 --configfile profiles/paper.yaml      full COCO on GPUs
+
+A profile names the data, the recipe, the variants (changes to the recipe) and their seeds. Runs that
+are finished and whose notebook, data and parameters have not changed are not made again; a killed
+training goes on from its last checkpoint.
+"""
+
+import json
+import shlex
+import sys
+
+
+configfile: "profiles/embedded.yaml"
+
+
+HWL = f"{shlex.quote(sys.executable)} -m hwl"
+RESULTS = f"results/{config['profile']}"
+VARIANTS = config["variants"]
+RUNS = [
+    f"{variant}-seed{seed}" for variant in VARIANTS for seed in config["seeds"].get(variant, [0])
+]
+
+
+wildcard_constraints:
+    variant="[^/]+",
+    seed=r"\d+",
+
+
+def recipe(variant, seed):
+    """1_train's parameters of a variant."""
+    return {"data": config["data"], **config["recipe"], **VARIANTS[variant], "seed": int(seed)}
+
+
+def protocol(variant):
+    """2_evaluate's parameters of a variant: on the data and at the input size it was trained for."""
+    trained = recipe(variant, 0)
+    same = {
+        name: trained[name]
+        for name in ("data", "metric", "input_height", "input_width", "threads", "workers")
+        if name in trained
+    }
+    detected = trained["data"] == config["data"] and not trained.get("val_limit")
+    return {
+        **same,
+        "split": trained.get("val_split", "val2017"),
+        "limit": trained.get("val_limit", 0),
+        "detections": config["detections"] if detected else "",
+        **config["protocol"],
+    }
+
+
+def parameters(values):
+    """A mapping as -p options of `hwl run`."""
+    words = []
+    for name, value in values.items():
+        words += ["-p", name, value if isinstance(value, str) else json.dumps(value)]
+    return shlex.join(words)
+
+
+def data_of(wildcards):
+    """What must be there before a variant is trained."""
+    return recipe(wildcards.variant, 0)["data"]
+
+
+rule report:
+    input:
+        "notebooks/6_report.ipynb",
+        expand(f"{RESULTS}/evaluate/{{run}}/notebook.html", run=RUNS),
+        f"{RESULTS}/ablations/notebook.html",
+        f"{RESULTS}/loss_weights/notebook.html",
+        f"{RESULTS}/speed/notebook.html",
+    output:
+        page=f"{RESULTS}/index.html",
+        notebook=f"{RESULTS}/report/notebook.html",
+    params:
+        parameters({"output": f"{RESULTS}/report", "runs": RESULTS}),
+    shell:
+        "{HWL} run 6_report {params} --page {output.page}"
+
+
+if "puppets" in config:
+
+    rule puppets:
+        output:
+            directory(config["data"]),
+        params:
+            shlex.join(
+                word
+                for name, value in config["puppets"].items()
+                for word in (f"--{name.replace('_', '-')}", str(value))
+            ),
+        threads: workflow.cores
+        shell:
+            "{HWL} data puppets --folder {output} {params}"
+
+
+rule train:
+    input:
+        "notebooks/1_train.ipynb",
+        data_of,
+    output:
+        f"{RESULTS}/train/{{variant}}-seed{{seed}}/notebook.html",
+        f"{RESULTS}/train/{{variant}}-seed{{seed}}/best.safetensors",
+    params:
+        lambda wildcards, output: parameters(
+            {"output": os.path.dirname(output[0]), **recipe(wildcards.variant, wildcards.seed)}
+        ),
+    threads: config["cores_per_run"]
+    resources:
+        gpu=1,
+    shell:
+        "{HWL} run 1_train {params}"
+
+
+rule evaluate:
+    input:
+        "notebooks/2_evaluate.ipynb",
+        weights=f"{RESULTS}/train/{{variant}}-seed{{seed}}/best.safetensors",
+    output:
+        f"{RESULTS}/evaluate/{{variant}}-seed{{seed}}/notebook.html",
+    params:
+        lambda wildcards, input, output: parameters(
+            {
+                "output": os.path.dirname(output[0]),
+                "weights": input.weights,
+                **protocol(wildcards.variant),
+            }
+        ),
+    threads: config["cores_per_run"]
+    resources:
+        gpu=1,
+    shell:
+        "{HWL} run 2_evaluate {params}"
+
+
+rule loss_weights:
+    input:
+        "notebooks/3_loss_weights.ipynb",
+        weights=f"{RESULTS}/train/ours-seed0/best.safetensors",
+    output:
+        f"{RESULTS}/loss_weights/notebook.html",
+    params:
+        lambda wildcards, input, output: parameters(
+            {
+                "output": os.path.dirname(output[0]),
+                "weights": input.weights,
+                "data": config["data"],
+                **{k: v for k, v in protocol("ours").items() if k.startswith("input_")},
+            }
+        ),
+    shell:
+        "{HWL} run 3_loss_weights {params}"
+
+
+rule ablations:
+    input:
+        "notebooks/4_ablations.ipynb",
+        [f"{RESULTS}/evaluate/{run}/notebook.html" for run in RUNS
+         if run.rpartition("-seed")[0] in config["compare"]],
+    output:
+        f"{RESULTS}/ablations/notebook.html",
+    params:
+        lambda wildcards, output: parameters(
+            {
+                "output": os.path.dirname(output[0]),
+                "runs": f"{RESULTS}/evaluate",
+                "variants": config["compare"],
+            }
+        ),
+    shell:
+        "{HWL} run 4_ablations {params}"
+
+
+# Alone on the machine, and after the training that would disturb it.
+rule speed:
+    input:
+        "notebooks/5_speed.ipynb",
+        expand(f"{RESULTS}/evaluate/{{run}}/notebook.html", run=RUNS),
+    output:
+        f"{RESULTS}/speed/notebook.html",
+    params:
+        lambda wildcards, output: parameters(
+            {"output": os.path.dirname(output[0]), **config["speed"]}
+        ),
+    threads: workflow.cores
+    resources:
+        gpu=1,
+    shell:
+        "{HWL} run 5_speed {params}"
