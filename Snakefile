@@ -14,7 +14,10 @@ import shlex
 import sys
 
 
-configfile: "profiles/embedded.yaml"
+# As a default and not as a base: a profile must not inherit another one's data or variants.
+if "profile" not in config:
+
+    configfile: "profiles/embedded.yaml"
 
 
 HWL = f"{shlex.quote(sys.executable)} -m hwl"

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
-from hwl.data.download import SPLITS
 from hwl.data.puppets import PuppetConfig
 from hwl.errors import HwlError
 from hwl.evaluation import EvaluateConfig
@@ -104,7 +103,7 @@ def data_puppets(config: Annotated[PuppetConfig, Inline]) -> None:
 
 def data_coco(
     folder: Path = Path("data/coco"),
-    splits: tuple[Literal[SPLITS], ...] = ("train2017", "val2017"),
+    splits: tuple[str, ...] = ("train2017", "val2017"),
     yes: bool = False,
     keep_zips: bool = False,
 ) -> None:
@@ -112,7 +111,7 @@ def data_coco(
 
     Args:
         folder: where COCO goes.
-        splits: parts to fetch.
+        splits: parts to fetch: train2017, val2017 and test2017 (the last also lists test-dev).
         yes: do not ask.
         keep_zips: keep the archives once they are unpacked.
     """
@@ -168,6 +167,20 @@ def data_mpii(
     print(convert_mpii(annotation, images, output, ground_truth))
 
 
+def data() -> None:
+    """Make, fetch, check or convert data: puppets, coco, check, lsp, mpii."""
+
+
+COMMANDS = {"run": run, "train": train, "evaluate": evaluate, "predict": predict, "data": data}
+DATA_COMMANDS = {
+    "puppets": data_puppets,
+    "coco": data_coco,
+    "check": data_check,
+    "lsp": data_lsp,
+    "mpii": data_mpii,
+}
+
+
 def _json_rule(
     info: tyro.constructors.PrimitiveTypeInfo,
 ) -> tyro.constructors.PrimitiveConstructorSpec | None:
@@ -187,16 +200,14 @@ def main() -> None:
     """Entry point: a user's mistake is one line on standard error and exit status 1."""
     registry = tyro.constructors.ConstructorRegistry()
     registry.primitive_rule(_json_rule)
-    app = tyro.extras.SubcommandApp()
-    for command in (run, train, evaluate, predict):
-        app.command(command)
-    for command in (data_puppets, data_coco, data_check, data_lsp, data_mpii):
-        app.command(command, name=command.__name__.replace("_", " "))
+    arguments = sys.argv[1:]
+    commands, program, what = COMMANDS, "hwl", "Pose estimation with a heatmap-weighting loss."
+    if arguments[:1] == ["data"]:
+        commands, program, what = DATA_COMMANDS, "hwl data", "Make, fetch, check or convert data."
+        arguments = arguments[1:]
     try:
-        app.cli(
-            prog="hwl",
-            description="Pose estimation with a heatmap-weighting loss.",
-            registry=registry,
+        tyro.extras.subcommand_cli_from_dict(
+            commands, prog=program, description=what, args=arguments, registry=registry
         )
     except HwlError as error:
         sys.exit(f"hwl: {error}")

@@ -122,7 +122,8 @@ def predict_and_draw(
         The drawings' paths.
 
     Raises:
-        HwlError: a picture or the weights cannot be read, or the joints' names are not known.
+        HwlError: a picture or the weights cannot be read, the joints' names are not known, or a
+            drawing would take the place of a picture or of another drawing.
     """
     network = load_model(weights)
     skeletons = [known for known in KNOWN if len(known) == network.config["num_joints"]]
@@ -131,16 +132,20 @@ def predict_and_draw(
     skeleton = skeletons[0]
     codec = HeatmapCodec(input_size)
     images = [read_picture(path) for path in pictures]  # a bad file is found before any is written
+    drawings = [output / f"{path.stem}.png" for path in pictures]
+    taken = {path.resolve() for path in pictures}
+    for path, drawing in zip(pictures, drawings, strict=True):
+        if drawing.resolve() in taken:
+            raise HwlError(f"{path}: its drawing {drawing} would overwrite a picture or a drawing")
+        taken.add(drawing.resolve())
     output.mkdir(parents=True, exist_ok=True)
-    found, drawings = {}, []
-    for path, image in zip(pictures, images, strict=True):
+    found = {}
+    for path, drawing, image in zip(pictures, drawings, images, strict=True):
         wanted = np.array(boxes, dtype=np.float64) if boxes else None
         joints, scores = predict_picture(network, image, wanted, skeleton, codec, flip)
         for person, person_scores in zip(joints, scores, strict=True):
             image = draw_pose(image, person, person_scores, skeleton)
-        drawing = output / f"{path.stem}.png"
         cv2.imwrite(str(drawing), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-        drawings.append(drawing)
         found[str(path)] = np.concatenate([joints, scores[:, :, None]], axis=2).round(3).tolist()
     write_json(output / "joints.json", {"joints": skeleton.joints, "pictures": found})
     return drawings

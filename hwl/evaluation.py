@@ -114,7 +114,8 @@ def evaluate(
     if metric == "AP":
         scores = person_scores(persons)
         keep = oks_nms(persons, scores, annotations.skeleton)
-        found = [coco_results(annotations, persons, scores)[i] for i in keep]
+        everything = coco_results(annotations, persons, scores)
+        found = [everything[i] for i in keep]
         # A list of pictures without ground truth, such as test-dev's, gets predictions only.
         numbers = coco_ap(annotations, found, bootstrap) if len(annotations.ids) else {}
     elif metric == "PCK":
@@ -145,6 +146,11 @@ def evaluate_weights(config: EvaluateConfig) -> tuple[Annotations, list[Evaluati
     Raises:
         HwlError: weights, data or detections that cannot be used.
     """
+    if config.limit and config.detections:
+        raise HwlError(
+            f"limit is {config.limit}: it leaves out persons that {config.detections} has boxes "
+            "of, and these would count as false; set limit to 0 or leave the detections out"
+        )
     if config.threads:
         torch.set_num_threads(config.threads)
     keep_freed_memory()

@@ -186,8 +186,10 @@ def _bootstrap(judge: COCOeval, resamplings: int) -> dict[str, float]:
         judge.evalImgs = [matches[i] for i in rng.integers(pictures, size=pictures)]
         judge.accumulate()
         precision = judge.eval["precision"]
-        values.append(precision[precision > -1].mean())
-    low, high = np.percentile(values, [2.5, 97.5])
+        known = precision[precision > -1]
+        if known.size:  # else only pictures without persons were drawn, which have no AP
+            values.append(known.mean())
+    low, high = np.percentile(values, [2.5, 97.5]) if values else (np.nan, np.nan)
     return {"AP_low": float(low), "AP_high": float(high)}
 
 
@@ -206,7 +208,7 @@ def joint_errors(annotations: Annotations, joints: np.ndarray) -> np.ndarray:
 
 
 def oks_to_truth(annotations: Annotations, joints: np.ndarray) -> np.ndarray:
-    """(Q,) object keypoint similarity of each prediction to its own person (as in `joint_errors`)."""
+    """(Q,) object keypoint similarity of each prediction to its own person, as `joint_errors`."""
     errors = joint_errors(annotations, joints)
     sigmas = np.array(annotations.skeleton.sigmas)
     return np.nanmean(np.exp(-np.square(errors) / (8 * sigmas**2)), axis=1)

@@ -120,9 +120,10 @@ def test_numpy_arrays_beside_the_weights_are_no_obstacle(
 
 
 def test_averaged_weights_are_preferred(model: PoseNet, fresh: PoseNet, tmp_path: Path) -> None:
+    # mmengine exchanges the two when it saves: the averaged weights are in "state_dict".
     checkpoint = {
-        "state_dict": new_model(seed=2).state_dict(),
-        "ema_state_dict": model.state_dict(),
+        "ema_state_dict": new_model(seed=2).state_dict(),
+        "state_dict": model.state_dict(),
     }
     torch.save(checkpoint, tmp_path / "theirs.pth")
 

@@ -6,6 +6,7 @@ persons of COCO train2017 load in seconds and travel cheaply to data-loader proc
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -195,6 +196,7 @@ def load_annotations(path: Path, folder: Path) -> Annotations:
                 f"{3 * len(skeleton)}"
             )
     picture_ids = _unique(path, "images", [picture.id for picture in raw.images])
+    ids = _unique(path, "annotations", [person.id for person in persons])
     return Annotations(
         path=path,
         folder=folder,
@@ -202,8 +204,10 @@ def load_annotations(path: Path, folder: Path) -> Annotations:
         picture_ids=picture_ids,
         file_names=tuple(picture.file_name for picture in raw.images),
         picture_sizes=np.array([(p.width, p.height) for p in raw.images], dtype=np.int64),
-        ids=_unique(path, "annotations", [person.id for person in persons]),
-        picture_index=_index(path, picture_ids, [person.image_id for person in persons]),
+        ids=ids,
+        picture_index=_index(
+            path, picture_ids, [person.image_id for person in persons], "annotation", ids
+        ),
         boxes=np.array([p.bbox for p in persons], dtype=np.float64).reshape(-1, 4),
         areas=np.array([person.area for person in persons], dtype=np.float64),
         joints=np.array([p.keypoints for p in persons], dtype=np.float64).reshape(
@@ -222,11 +226,15 @@ def load_detections(path: Path, annotations: Annotations) -> Boxes:
     Raises:
         HwlError: the file is missing or not of the format, or a box is in an unknown picture.
     """
-    found = [box for box in _decode(path, list[_Detection]) if box.category_id == 1]
+    detections = _decode(path, list[_Detection])
+    entries = [entry for entry, box in enumerate(detections) if box.category_id == 1]
+    found = [detections[entry] for entry in entries]
     if not found:
         raise HwlError(f"{path}: no person box (category_id 1) in it")
     return Boxes(
-        picture_index=_index(path, annotations.picture_ids, [box.image_id for box in found]),
+        picture_index=_index(
+            path, annotations.picture_ids, [box.image_id for box in found], "entry", entries
+        ),
         boxes=np.array([box.bbox for box in found], dtype=np.float64),
         scores=np.array([box.score for box in found], dtype=np.float64),
         source=path.name,
@@ -239,7 +247,8 @@ def _decode(path: Path, schema: type[Schema]) -> Schema:
         return msgspec.json.decode(path.read_bytes(), type=schema)
     except OSError as error:
         raise HwlError(
-            f"{path}: cannot be read ({error.strerror}); `hwl data --help` tells where data come from"
+            f"{path}: cannot be read ({error.strerror}); `hwl data --help` tells where data come "
+            "from"
         ) from error
     except msgspec.DecodeError as error:
         raise HwlError(f"{path} is not a COCO-format file: {error}") from error
@@ -270,15 +279,22 @@ def _unique(path: Path, what: str, ids: list[int]) -> np.ndarray:
     return array
 
 
-def _index(path: Path, picture_ids: np.ndarray, wanted: list[int]) -> np.ndarray:
-    """Index into `picture_ids` of each wanted id."""
+def _index(
+    path: Path,
+    picture_ids: np.ndarray,
+    wanted: list[int],
+    what: str,
+    numbers: Sequence[int] | np.ndarray,
+) -> np.ndarray:
+    """Index into `picture_ids` of each wanted id; `what` and its number name a wrong one."""
     order = np.argsort(picture_ids)
     ids = np.array(wanted, dtype=np.int64)
     position = order[np.searchsorted(picture_ids, ids, sorter=order).clip(max=len(order) - 1)]
     unknown = picture_ids[position] != ids
     if unknown.any():
+        first = unknown.argmax()
         raise HwlError(
-            f"{path}: entry {unknown.argmax()} is in picture {ids[unknown.argmax()]}, which "
-            "'images' of the annotation file does not list"
+            f"{path}: {what} {numbers[first]} is in picture {ids[first]}, which 'images' of the "
+            "annotation file does not list"
         )
     return position

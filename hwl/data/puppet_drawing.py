@@ -24,7 +24,7 @@ HEAD, TORSO, BAG = 0, 5, 17
 SHOWN_BY = (*[{HEAD}] * 5, {TORSO, 7}, {TORSO, 8}, {7, 9}, {8, 10}, {9}, {10},
             {TORSO, 13}, {TORSO, 14}, {13, 15}, {14, 16}, {15}, {16})  # fmt: skip
 
-VIEWS = ((0.5, 0, 25), (0.2, 180, 25), (0.15, 75, 20), (0.15, -75, 20))  # chance, yaw, spread
+VIEWS = ((0.7, 0, 25), (0.1, 180, 25), (0.1, 75, 20), (0.1, -75, 20))  # chance, yaw, spread
 FALLEN_CHANCE = 0.04  # share of figures tilted by anything up to 90 degrees
 CHILD_CHANCE = 0.25
 
@@ -88,14 +88,13 @@ class Shape(NamedTuple):
     depth: float = 0.0
 
 
-# Puppets are held together by pins at the joints: warm hues on the left, cold ones on the right,
-# so that a network can learn them in minutes.
+# Puppets are held together by pins at the joints, a hue for each kind of joint, so that a network can
+# learn them in minutes. Left and right look alike, or a mirrored picture would be another world.
 PIN_RADIUS = 0.028  # over the figure's height
 
 
 def _pin(joint: int) -> Cloth:
-    limb_joint = (joint - 5) // 2  # shoulder, elbow, wrist, hip, knee, ankle
-    hue = (limb_joint + 6 * (joint % 2 == 0)) / 12
+    hue = (joint - 5) // 2 / 6  # shoulder, elbow, wrist, hip, knee, ankle
     return Cloth(tuple(255 * channel for channel in colorsys.hsv_to_rgb(hue, 0.85, 0.95)))
 
 

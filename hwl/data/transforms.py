@@ -222,11 +222,19 @@ def read_picture(path: Path) -> np.ndarray:
     EXIF rotation is ignored: COCO's annotations are made on the stored pixels.
 
     Raises:
-        HwlError: the file is missing or no picture.
+        HwlError: the file is missing, cut short or no picture.
     """
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    picture = cv2.imread(str(path), flags)
-    if picture is None:
+    data = path.read_bytes() if path.is_file() else b""
+    picture = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
+    if picture is None or _cut_short(data):
         why = "cannot be decoded as a picture" if path.is_file() else "there is no such file"
         raise HwlError(f"{path}: {why}; fetch the pictures again or correct 'file_name'")
     return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+
+
+def _cut_short(data: bytes) -> bool:
+    """Whether a JPEG lacks its end marker; OpenCV fills the missing part with grey instead."""
+    # Within compressed pixels 0xff is never followed by these bytes.
+    start, end = data.rfind(b"\xff\xda"), data.rfind(b"\xff\xd9")
+    return data.startswith(b"\xff\xd8") and end < start

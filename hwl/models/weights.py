@@ -20,8 +20,9 @@ from hwl.errors import HwlError
 from hwl.models.pose import PoseNet
 from hwl.models.zoo import create_model
 
-# Wrappers that training frameworks put around a state dict, the best weights first.
-WRAPPERS = ("ema_state_dict", "state_dict", "model")
+# Wrappers that training frameworks put around a state dict. mmengine keeps averaged weights in
+# "state_dict" and the last raw ones in "ema_state_dict".
+WRAPPERS = ("state_dict", "ema_state_dict", "ema", "model")
 # Prefixes of other frameworks and what they are here; an empty one drops the prefix.
 PREFIXES = {"module.": "", "keypoint_head.": "head."}
 DROPPED = (

@@ -1,0 +1,29 @@
+# make reproduce   install and run the whole paper on the embedded puppets
+# make test        install and run the tests
+VENV ?= .venv
+PROFILE ?= embedded
+CORES ?= $(shell nproc)
+PYTHON ?= python3
+BIN := $(VENV)/bin
+
+.PHONY: reproduce test lint clean
+
+reproduce: $(VENV)/installed
+	$(BIN)/snakemake --cores $(CORES) --configfile profiles/$(PROFILE).yaml --quiet rules host --rerun-incomplete
+	@echo "The report: results/$(PROFILE)/index.html"
+
+test: $(VENV)/installed
+	$(BIN)/pytest
+
+lint: $(VENV)/installed
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/nbstripout --verify notebooks/*.ipynb
+
+$(VENV)/installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -e '.[test,dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) .snakemake data/puppets
