@@ -98,8 +98,6 @@ def run(notebook: Path, values: Mapping[str, object]) -> Path:
     Raises:
         HwlError: an unknown or ill-typed parameter, or what the notebook itself raised.
     """
-    if not notebook.is_file():
-        raise HwlError(f"{notebook}: there is no such notebook")
     defaults = _defaults(notebook)
     for name, value in values.items():
         if name not in defaults:
@@ -160,29 +158,38 @@ def write_page(executed: Path, page: Path, code: bool = False) -> None:
 
 def _take_pictures_out(executed: nbformat.NotebookNode, pictures: Path) -> None:
     """Replace the images that cells tagged "pictures" show by links to files."""
+    outputs = [
+        output
+        for cell in executed.cells
+        if PICTURES_TAG in cell.metadata.get("tags", [])
+        for output in cell.get("outputs", [])
+    ]
+    # What a widget shows is kept with the notebook's metadata.
+    for widgets in executed.metadata.get("widgets", {}).values():
+        for model in widgets["state"].values():
+            outputs += model["state"].get("outputs", [])
     count = 0
-    for cell in executed.cells:
-        if PICTURES_TAG not in cell.metadata.get("tags", []):
+    for output in outputs:
+        image = output.get("data", {}).get("image/png")
+        if image is None:
             continue
-        for output in cell.get("outputs", []):
-            image = output.get("data", {}).get("image/png")
-            if image is None:
-                continue
-            count += 1
-            pictures.mkdir(parents=True, exist_ok=True)
-            name = f"{count}.png"
-            (pictures / name).write_bytes(base64.b64decode(image))
-            output.data.clear()
-            output.data["text/html"] = (
-                f'<img src="pictures/{name}" style="max-width: 100%" alt="Pictures of the data '
-                "set are kept beside this page and are not passed on; run the notebook to see "
-                'them.">'
-            )
-            output.metadata.clear()
+        count += 1
+        pictures.mkdir(parents=True, exist_ok=True)
+        name = f"{count}.png"
+        (pictures / name).write_bytes(base64.b64decode(image))
+        output.data.clear()
+        output.data["text/html"] = (
+            f'<img src="pictures/{name}" style="max-width: 100%" alt="Pictures of the data '
+            "set are kept beside this page and are not passed on; run the notebook to see "
+            'them.">'
+        )
+        output.metadata.clear()
 
 
 def _defaults(notebook: Path) -> dict[str, object]:
     """Names and literal values of a notebook's parameters cell."""
+    if not notebook.is_file():
+        raise HwlError(f"{notebook}: there is no such notebook")
     cells = [
         cell
         for cell in nbformat.read(notebook, as_version=4).cells

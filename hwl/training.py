@@ -98,6 +98,7 @@ def fit(config: TrainConfig) -> list[dict[str, float]]:
     val = load_split(data, config.val_split).first(config.val_limit)
     if val.skeleton.joints != train.skeleton.joints:
         raise HwlError(f"{val.path} has other joints than {train.path}")
+    val.labelled()  # raises where there is none: now, not after the first epochs
     codec = HeatmapCodec((config.input_height, config.input_width), config.sigma)
 
     accelerator = Accelerator(mixed_precision=_precision(config.precision))

@@ -1,12 +1,17 @@
-"""What all tests share: the reference material's folder, one thread, steady hypothesis runs."""
+"""What all tests share: reference material, a tiny data set and training, one thread, steady runs."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 from hypothesis import settings
+
+if TYPE_CHECKING:  # most tests do without what training imports, which takes seconds
+    from hwl.training import TrainConfig
 
 # The tensors here are small, and two threads that wait for each other on a busy machine are slow.
 torch.set_num_threads(1)
@@ -21,4 +26,41 @@ def shared() -> Path:
     folder = Path(__file__).parents[2] / "shared"
     if not folder.is_dir():
         pytest.skip(f"needs the reference material in {folder}, which is not there")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def puppets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set of 6 pictures to train on and 3 to validate on, with simulated detections."""
+    from hwl.data.puppets import PuppetConfig, make_puppets
+
+    folder = tmp_path_factory.mktemp("data") / "puppets"
+    return make_puppets(PuppetConfig(str(folder), train_images=6, val_images=3), processes=1)
+
+
+@pytest.fixture(scope="session")
+def small_training(puppets: Path) -> Callable[..., TrainConfig]:
+    """Makes configurations of a training of a second: 13 persons, 64x32 pixels, 2 x 4 steps."""
+    from hwl.training import TrainConfig
+
+    def make(output: Path, **changes: object) -> TrainConfig:
+        small = {
+            **{"data": str(puppets), "input_height": 64, "input_width": 32, "epochs": 2},
+            **{"batch_size": 4, "lr": 1e-3, "warmup_steps": 2, "lr_drops": [1]},
+            **{"evaluate_every": 2, "workers": 0, "threads": 1, "checkpoint_steps": 2},
+        }
+        return TrainConfig(output=str(output), **{**small, **changes})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def trained(
+    small_training: Callable[..., TrainConfig], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The run folder of a finished small training."""
+    from hwl.training import fit
+
+    folder = tmp_path_factory.mktemp("runs") / "trained"
+    fit(small_training(folder))
     return folder

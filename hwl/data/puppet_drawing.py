@@ -24,9 +24,9 @@ HEAD, TORSO, BAG = 0, 5, 17
 SHOWN_BY = (*[{HEAD}] * 5, {TORSO, 7}, {TORSO, 8}, {7, 9}, {8, 10}, {9}, {10},
             {TORSO, 13}, {TORSO, 14}, {13, 15}, {14, 16}, {15}, {16})  # fmt: skip
 
-VIEWS = ((0.7, 0, 25), (0.1, 180, 25), (0.1, 75, 20), (0.1, -75, 20))  # chance, yaw, spread
-FALLEN_CHANCE = 0.04  # share of figures tilted by anything up to 90 degrees
-CHILD_CHANCE = 0.25
+VIEWS = ((0.8, 0, 20), (0.08, 180, 20), (0.06, 75, 20), (0.06, -75, 20))  # chance, yaw, spread
+FALLEN_CHANCE = 0.03  # share of figures tilted by anything up to 90 degrees
+CHILD_CHANCE = 0.15
 
 # Nose, eyes and ears in head radii, and the least depth at which each is in sight.
 FACE = np.array(
@@ -90,7 +90,7 @@ class Shape(NamedTuple):
 
 # Puppets are held together by pins at the joints, a hue for each kind of joint, so that a network can
 # learn them in minutes. Left and right look alike, or a mirrored picture would be another world.
-PIN_RADIUS = 0.028  # over the figure's height
+PIN_RADIUS = 0.032  # over the figure's height
 
 
 def _pin(joint: int) -> Cloth:

@@ -24,11 +24,11 @@ from hwl.progress import progress
 from hwl.skeletons import COCO
 
 # How difficult the pictures are.
-PEOPLE_CHANCES = (0.36, 0.32, 0.19, 0.07, 0.04, 0.02)  # of 1, 2, ... figures
+PEOPLE_CHANCES = (0.4, 0.35, 0.16, 0.05, 0.03, 0.01)  # of 1, 2, ... figures
 HEIGHTS = (110.0, 290.0)  # pixels, standing; in crowds of four or more up to 0.6 of it
 OVERLAP = 0.3  # greatest IoU of the boxes around two figures' joints
-OCCLUDER_CHANCE = 0.2  # of furniture in front of a figure
-CLUTTER = (3, 12)  # fewest and most shapes in the background
+OCCLUDER_CHANCE = 0.15  # of furniture in front of a figure
+CLUTTER = (2, 9)  # fewest and most shapes in the background
 STRAY_LIMBS = (0, 2)  # fewest and most limb-like things in the background
 LIGHT = 0.2  # strength of brightness, contrast, gamma, colour cast and shade; 0 for none
 BLUR = 0.7  # pixels, greatest standard deviation

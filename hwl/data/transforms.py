@@ -151,10 +151,8 @@ def _half_body(
     visible = joints[:, 2] > 0
     upper = joints[visible & skeleton.upper_body, :2]
     lower = joints[visible & ~skeleton.upper_body, :2]
-    if draw < UPPER_FIRST and len(upper) > 2:
-        chosen = upper
-    else:
-        chosen = lower if len(lower) > 2 else upper
+    first, second = (upper, lower) if draw < UPPER_FIRST else (lower, upper)
+    chosen = first if len(first) > 2 else second
     extent = np.ptp(chosen, axis=0) if len(chosen) > 1 else np.zeros(2)
     if not extent.any():
         return region

@@ -1,0 +1,89 @@
+"""The set-up: one set of bounds, and a README whose commands and picture of the folders hold."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+PROJECT = Path(__file__).parents[1]
+# Needed for the graph from Python 3.11 on; environment.yml asks for that Python.
+MARKER = re.compile(r"\s*;.*")
+
+
+def pyproject() -> dict:
+    return tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+
+
+def bounds(requirements: list[str]) -> dict[str, str]:
+    split = (re.match(r"([A-Za-z0-9_.-]+)(.*)", MARKER.sub("", line)) for line in requirements)
+    return {match[1]: match[2].strip() for match in split}
+
+
+def environment_bounds() -> dict[str, str]:
+    content = yaml.safe_load((PROJECT / "environment.yml").read_text())["dependencies"]
+    plain = [line for line in content if isinstance(line, str)]
+    (pip,) = [line["pip"] for line in content if isinstance(line, dict)]
+    found = bounds([*plain, *(line for line in pip if not line.startswith("--"))])
+    return {name: bound for name, bound in found.items() if name not in ("python", "pip")}
+
+
+def test_environment_and_pyproject_have_equal_bounds() -> None:
+    extras = pyproject()["optional-dependencies"]
+    wanted = bounds([*pyproject()["dependencies"], *extras["test"], *extras["dev"]])
+
+    assert environment_bounds() == wanted
+
+
+@pytest.mark.parametrize("requirement", pyproject()["dependencies"])
+def test_dependency_is_bounded_below_and_above(requirement: str) -> None:
+    assert re.search(r">=[^,]+,<", requirement)
+
+
+def test_readme_shows_the_folders_that_are_there() -> None:
+    (tree,) = re.findall(r"## Layout\n\n```\n(.*?)```", (PROJECT / "README.md").read_text(), re.S)
+    shown, folder = set(), Path()
+    for line in tree.splitlines():
+        name = line.split()[0]
+        folder = folder if line.startswith(" ") else Path(name)
+        shown.add(PROJECT / (folder / name if line.startswith(" ") else name))
+
+    assert {path for path in shown if not path.exists()} == set()
+    modules = {path for path in (PROJECT / "hwl").iterdir() if path.name != "__pycache__"}
+    unnamed = {path.name for path in modules - shown} - {
+        "__init__.py",
+        "__main__.py",
+        "hwl.egg-info",
+    }
+    assert unnamed == set()
+
+
+def test_readme_make_targets_exist() -> None:
+    targets = re.findall(r"^([a-z]+):", (PROJECT / "Makefile").read_text(), re.M)
+
+    used = set(re.findall(r"^make ([a-z]+)", (PROJECT / "README.md").read_text(), re.M))
+
+    assert {"reproduce", "test"} <= used <= set(targets)
+
+
+def test_ci_calls_the_readme_commands() -> None:
+    script = (PROJECT / ".ci" / "run").read_text()
+
+    for command in ("test", "reproduce", "lint"):
+        assert re.search(rf"make (--no-print-directory )?{command}$", script, re.M)
+
+
+def test_readme_hwl_commands_parse() -> None:
+    """Every `hwl` command line in the README names options that the command has."""
+    from hwl.cli import COMMANDS, DATA_COMMANDS
+
+    lines = re.findall(r"^hwl (.*)$", (PROJECT / "README.md").read_text(), re.M)
+    for line in lines:
+        words = line.split()
+        known = DATA_COMMANDS if words[0] == "data" else COMMANDS
+        name = words[1] if words[0] == "data" else words[0]
+        assert name in known, line
+    assert lines
