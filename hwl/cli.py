@@ -90,6 +90,8 @@ def predict(
     """
     from hwl.drawing import predict_and_draw
 
+    if not pictures:
+        raise HwlError("predict needs at least one picture file")
     for path in predict_and_draw(pictures, weights, box, output, (input_height, input_width), flip):
         print(path)
 
@@ -121,13 +123,14 @@ def data_coco(
 
 
 def data_check(
-    data: tyro.conf.Positional[Path], splits: tyro.conf.Positional[tuple[str, ...]]
+    data: tyro.conf.Positional[Path],
+    splits: tyro.conf.Positional[tuple[str, ...]] = ("train2017", "val2017"),
 ) -> None:
     """Read splits of a COCO-layout folder, annotations and every picture, and say what is there.
 
     Args:
         data: folder in COCO's layout.
-        splits: such as train2017 val2017.
+        splits: names as in annotations/person_keypoints_<split>.json.
     """
     from hwl.data.check import check_split
 

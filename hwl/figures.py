@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -29,6 +30,12 @@ def save(figure: Figure, folder: Path, name: str) -> None:
     figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
 
 
+def _caption(axis: plt.Axes, text: str) -> None:
+    """A figure's conditions over its axes, in lines that fit."""
+    width = 11 * axis.figure.get_figwidth()
+    axis.set_title(textwrap.fill(text, int(width)), fontsize="small", loc="left")
+
+
 def training_curves(history: pd.DataFrame, metric: str, caption: str) -> Figure:
     """Loss, metric and learning rate over epochs of one run.
 
@@ -47,7 +54,7 @@ def training_curves(history: pd.DataFrame, metric: str, caption: str) -> Figure:
     evaluated = history.dropna(subset=[metric])
     right.plot(evaluated["epoch"], evaluated[metric], marker="o", color=PALETTE[1])
     right.set(xlabel="epoch", ylabel=metric, ylim=(0, 1), title=f"Validation {metric}")
-    figure.suptitle(caption, fontsize="small")
+    figure.suptitle(textwrap.fill(caption, 110), fontsize="small")
     return figure
 
 
@@ -69,9 +76,10 @@ def protocol_bars(protocols: pd.DataFrame, metric: str, caption: str) -> Figure:
         low, high = protocols[f"{metric}_low"], protocols[f"{metric}_high"]
         reach = np.maximum([protocols[metric] - low, high - protocols[metric]], 0)
         axis.errorbar(labels, protocols[metric], reach, fmt="none", ecolor="black", capsize=5)
+    axis.grid(axis="x", visible=False)
     axis.bar_label(bars, fmt="%.3f", label_type="center", color="white", weight="bold")
-    axis.set(ylabel=metric, ylim=(0, 1), title=caption)
-    axis.title.set_fontsize("small")
+    axis.set(ylabel=metric, ylim=(0, 1))
+    _caption(axis, caption)
     return figure
 
 
@@ -89,8 +97,8 @@ def joint_error_boxes(errors: np.ndarray, joints: Sequence[str], caption: str) -
     sns.boxplot(table, x="error", y="joint", order=names, color=PALETTE[5], fliersize=0, ax=axis)
     reach = table.groupby("joint")["error"].quantile(0.95).max()
     axis.set(xlabel="distance to the truth / square root of the person's area", ylabel="")
-    axis.set(xlim=(0, max(reach, 0.01)), title=caption)
-    axis.title.set_fontsize("small")
+    axis.set(xlim=(0, max(reach, 0.01)))
+    _caption(axis, caption)
     return figure
 
 
@@ -146,8 +154,8 @@ def gradient_shares(shares: pd.DataFrame, caption: str) -> Figure:
         axis.barh(shares.index, shares[column], left=left, color=colour, label=column)
         left += shares[column].to_numpy()
     axis.invert_yaxis()
-    axis.set(xlim=(0, 1), xlabel="share of the summed absolute gradient", title=caption)
-    axis.title.set_fontsize("small")
+    axis.set(xlim=(0, 1), xlabel="share of the summed absolute gradient")
+    _caption(axis, caption)
     axis.legend(title="pixels with target G", bbox_to_anchor=(1.01, 1), loc="upper left")
     return figure
 
@@ -168,8 +176,8 @@ def ablation_dots(runs: pd.DataFrame, metric: str, caption: str) -> Figure:
         axis.scatter(values, np.full(len(values), row), s=60, color=PALETTE[0], alpha=0.8)
     axis.set_yticks(range(len(variants)), variants.index)
     axis.invert_yaxis()
-    axis.set(xlabel=f"{metric} (dots: runs with one seed each; line: mean)", title=caption)
-    axis.title.set_fontsize("small")
+    axis.set(xlabel=f"{metric} (dots: runs with one seed each; line: mean)")
+    _caption(axis, caption)
     return figure
 
 
@@ -191,7 +199,7 @@ def speed_bars(latencies: pd.DataFrame, caption: str) -> Figure:
         names.append(f"{entry.system}, {entry.setting}")
     axis.set_yticks(range(len(names)), names)
     axis.invert_yaxis()
-    axis.set(xlabel="ms a picture (median, quartiles)", title=caption)
+    axis.set(xlabel="ms a picture (median, quartiles)")
+    _caption(axis, caption)
     axis.margins(x=0.2)
-    axis.title.set_fontsize("small")
     return figure

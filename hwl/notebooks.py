@@ -17,13 +17,16 @@ from typing import TypeVar
 import nbformat
 import papermill
 from nbconvert import HTMLExporter
+from traitlets.config import Config
 
 from hwl import config
 from hwl.errors import HwlError
 from hwl.results import write_text
 
-Config = TypeVar("Config")
+Job = TypeVar("Job")
 
+# Sockets in the file system: on a shared machine nobody else can listen to the kernel.
+IPC = Config({"KernelManager": {"transport": "ipc"}})
 NOTEBOOKS = config.PROJECT / "notebooks"
 # Cells with this tag show drawings over pictures of the data set.
 PICTURES_TAG = "pictures"
@@ -31,7 +34,7 @@ PICTURES_TAG = "pictures"
 IPYTHON_NAMES = {"In", "Out", "exit", "quit", "open", "get_ipython"}
 
 
-def parameters(cls: type[Config], namespace: Mapping[str, object]) -> Config:
+def parameters(cls: type[Job], namespace: Mapping[str, object]) -> Job:
     """The configuration that a notebook's parameters cell spells out.
 
     To be called in the second cell with `globals()`: every plain variable there is a parameter, so
@@ -119,6 +122,7 @@ def run(notebook: Path, values: Mapping[str, object]) -> Path:
                 progress_bar=False,
                 log_output=True,
                 stdout_file=_Echo(),
+                config=IPC,
             )
         except papermill.PapermillExecutionError as error:
             if error.ename == HwlError.__name__:

@@ -1,4 +1,4 @@
-"""What all tests share: reference material, a tiny data set and training, one thread, steady runs."""
+"""What all tests share: reference material, tiny data and training, one thread, steady runs."""
 
 from __future__ import annotations
 

@@ -277,3 +277,26 @@ def test_a_broken_picture_is_named(tmp_path: Path, name: str, kept: float) -> No
 
     with pytest.raises(HwlError, match=rf"{name}: cannot be decoded as a picture"):
         read_picture(tmp_path / name)
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpeg_cut_short_is_refused_where_opencv_fills_it_with_grey(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, progressive: bool
+) -> None:
+    two_colours().save(tmp_path / "a.jpg", progressive=progressive)
+    whole = (tmp_path / "a.jpg").read_bytes()
+    # OpenCV 4 decodes such a file, OpenCV 5 does not.
+    grey = np.full((40, 60, 3), 128, np.uint8)
+    monkeypatch.setattr(cv2, "imdecode", lambda data, flags: grey)
+    (tmp_path / "a.jpg").write_bytes(whole[: len(whole) - 20])
+
+    with pytest.raises(HwlError, match=r"a\.jpg: cannot be decoded"):
+        read_picture(tmp_path / "a.jpg")
+
+
+def test_a_jpeg_with_bytes_after_its_end_is_read(tmp_path: Path) -> None:
+    two_colours().save(tmp_path / "a.jpg", progressive=True)
+    with (tmp_path / "a.jpg").open("ab") as file:
+        file.write(b"more of the camera's")
+
+    assert_is_two_colours(tmp_path / "a.jpg")

@@ -41,6 +41,7 @@ def batch() -> Batch:
         ("identity", lambda g: 1 + g),
         ("double", lambda g: 1 + 2 * g),
         ("square", lambda g: 1 + g**2),
+        ("exponential", lambda g: 1 + torch.exp(g)),
     ],
 )
 def test_the_gradient_is_that_of_the_formula(name: str, weight: object, batch: Batch) -> None:

@@ -35,22 +35,20 @@ from hwl.skeletons import COCO, LSP, MPII, Skeleton
 seeds = st.integers(0, 2**32 - 1)
 
 
-def crowd_of(seed: int, count: int, pictures: int, spread: float = 3, levels: int = 0) -> Persons:
+def crowd_of(seed: int, count: int, pictures: int, spread: float = 2, levels: int = 0) -> Persons:
     """Persons that differ by a few pixels, so that many come near the suppression threshold."""
     rng = np.random.default_rng(seed)
     joints = rng.uniform(0, 80, (1, 17, 2)) + rng.normal(0, spread, (count, 17, 2))
     scores = rng.integers(1, levels + 1, count) / levels if levels else rng.random(count)
-    return Persons(
-        *(rng.integers(0, pictures, count), joints, rng.uniform(-0.1, 1, (count, 17))),
-        *(scores, rng.uniform(2000, 9000, count)),
-    )
+    joint_scores, areas = rng.uniform(-0.1, 1, (count, 17)), rng.uniform(2000, 9000, count)
+    return Persons(rng.integers(0, pictures, count), joints, joint_scores, scores, areas)
 
 
 def truth(
-    count: int = 12, pictures: int = 5, skeleton: Skeleton = COCO, size: float = 80, seed: int = 0
+    count: int = 12, pictures: int = 5, skeleton: Skeleton = COCO, size: float = 80
 ) -> Annotations:
     """Persons about `size` pixels tall; a third of the joints unlabelled, one person a crowd."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     corner = rng.uniform(0, 300, (count, 2))
     extent = size * rng.uniform(0.8, 1.2, (count, 2))
     places = corner[:, None] + rng.random((count, len(skeleton), 2)) * extent[:, None]
@@ -90,8 +88,7 @@ def jittered(annotations: Annotations, pixels: float, seed: int = 1) -> Persons:
 
 
 def ap_of(annotations: Annotations, persons: Persons, bootstrap: int = 0) -> dict[str, float]:
-    results = coco_results(annotations, persons, persons.box_scores)
-    return coco_ap(annotations, results, bootstrap)
+    return coco_ap(annotations, coco_results(annotations, persons, persons.box_scores), bootstrap)
 
 
 @given(seed=seeds)
@@ -108,12 +105,13 @@ def test_person_scores_equal_the_loop(seed: int) -> None:
         assert found[person] == pytest.approx(persons.box_scores[person] * mean)
 
 
-def oks(joints: np.ndarray, other: np.ndarray, area: float, sigmas: tuple[float, ...]) -> float:
+def oks_of(persons: Persons, a: int, b: int) -> float:
     """COCO's formula: exp(-d^2 / (2 area k^2)) with k = 2 sigma, the mean over joints."""
+    area = (persons.areas[a] + persons.areas[b]) / 2
     total = 0.0
-    for (x, y), (u, v), sigma in zip(joints, other, sigmas, strict=True):
-        total += math.exp(-((x - u) ** 2 + (y - v) ** 2) / (2 * area * (2 * sigma) ** 2))
-    return total / len(sigmas)
+    for here, there, sigma in zip(persons.joints[a], persons.joints[b], COCO.sigmas, strict=True):
+        total += math.exp(-(math.dist(here, there) ** 2) / (2 * area * (2 * sigma) ** 2))
+    return total / 17
 
 
 @given(seed=seeds)
@@ -122,11 +120,8 @@ def test_oks_between_equals_the_loop_at_the_mean_area(seed: int) -> None:
 
     found = oks_between(persons.joints, persons.areas, np.array(COCO.sigmas))
 
-    for i in range(4):
-        for j in range(4):
-            area = (persons.areas[i] + persons.areas[j]) / 2
-            expected = oks(persons.joints[i], persons.joints[j], area, COCO.sigmas)
-            assert found[i, j] == pytest.approx(expected, abs=1e-12)
+    expected = [[oks_of(persons, i, j) for j in range(4)] for i in range(4)]
+    np.testing.assert_allclose(found, expected, atol=1e-12)
 
 
 def survivors_by_loop(persons: Persons, scores: np.ndarray) -> list[int]:
@@ -138,15 +133,8 @@ def survivors_by_loop(persons: Persons, scores: np.ndarray) -> list[int]:
         while waiting:
             best = waiting.pop(0)
             kept.append(best)
-            waiting = [
-                i
-                for i in waiting
-                if oks(
-                    *(persons.joints[best], persons.joints[i]),
-                    *((persons.areas[best] + persons.areas[i]) / 2, COCO.sigmas),
-                )
-                <= 0.9
-            ]
+            similar = [oks_of(persons, best, i) for i in waiting]
+            waiting = [i for i, value in zip(waiting, similar, strict=True) if value <= 0.9]
     return kept
 
 
@@ -155,7 +143,7 @@ def survivors_by_loop(persons: Persons, scores: np.ndarray) -> list[int]:
     seed=seeds,
     count=st.integers(1, 14),
     pictures=st.integers(1, 4),
-    spread=st.sampled_from([0.5, 2, 3, 4, 20]),
+    spread=st.sampled_from([0.5, 1.5, 2, 2.5]),
     levels=st.sampled_from([0, 2]),
 )
 def test_suppression_keeps_whom_the_greedy_loop_keeps(
@@ -172,14 +160,10 @@ def test_one_suppressed_person_suppresses_nobody() -> None:
     # A resembles B and B resembles C, but A does not resemble C: C lives once B is gone.
     joints = np.zeros((3, 17, 2)) + np.array([0, 1.2, 2.4])[:, None, None]
     persons = Persons(
-        np.zeros(3, int), joints, np.ones((3, 17)), np.array([3, 2, 1]), np.full(3, 3e3)
+        np.zeros(3, int), joints, joints[..., 0], np.array([3, 2, 1]), np.full(3, 3e3)
     )
 
     assert oks_nms(persons, persons.box_scores, COCO).tolist() == [0, 2]
-
-
-def test_suppression_of_nobody_keeps_nobody() -> None:
-    assert oks_nms(crowd_of(0, 0, 1), np.zeros(0), COCO).tolist() == []
 
 
 def test_results_are_in_cocos_format_without_a_box() -> None:
@@ -192,9 +176,8 @@ def test_results_are_in_cocos_format_without_a_box() -> None:
     assert set(first) == {"image_id", "category_id", "keypoints", "score"}
     assert first["image_id"] == annotations.picture_ids[persons.picture_index[0]]
     assert first["score"] == persons.box_scores[0] and first["category_id"] == 1
-    keypoints = np.reshape(first["keypoints"], (17, 3))
-    np.testing.assert_array_equal(keypoints[:, :2], persons.joints[0])
-    np.testing.assert_array_equal(keypoints[:, 2], persons.joint_scores[0])
+    expected = np.column_stack([persons.joints[0], persons.joint_scores[0]])
+    assert first["keypoints"] == expected.ravel().tolist()
 
 
 @pytest.mark.parametrize("skeleton", [COCO, MPII, LSP])
@@ -207,14 +190,6 @@ def test_the_truth_itself_scores_one(skeleton: Skeleton) -> None:
     assert [numbers[name] for name in ("AP", "AP50", "AP75", "AR")] == pytest.approx([1] * 4)
 
 
-def test_the_truth_of_the_coco_subset_scores_one(shared: Path) -> None:
-    annotations = load_split(shared / "data/coco-subset", "val2017")
-
-    numbers = ap_of(annotations, jittered(annotations, 0))
-
-    assert list(numbers.values()) == pytest.approx([1] * 10)
-
-
 def test_all_ten_numbers_equal_pycocotools_on_the_same_files(shared: Path, tmp_path: Path) -> None:
     annotations = load_split(shared / "data/coco-subset", "val2017")
     persons = jittered(annotations, 12)
@@ -222,9 +197,8 @@ def test_all_ten_numbers_equal_pycocotools_on_the_same_files(shared: Path, tmp_p
     (tmp_path / "results.json").write_text(json.dumps(results))
     reference = CocoFile(str(annotations.path))
     judge = COCOeval(reference, reference.loadRes(str(tmp_path / "results.json")), "keypoints")
-    judge.evaluate()
-    judge.accumulate()
-    judge.summarize()
+    for step in (judge.evaluate, judge.accumulate, judge.summarize):
+        step()
 
     numbers = coco_ap(annotations, results)
 
@@ -233,14 +207,18 @@ def test_all_ten_numbers_equal_pycocotools_on_the_same_files(shared: Path, tmp_p
     assert all(0.05 < value < 0.95 for value in numbers.values())  # so that all ten tell something
 
 
-def test_pictures_without_a_prediction_count(shared: Path) -> None:
+def test_the_truth_of_the_coco_subset_scores_one_and_half_of_it_half_the_recall(
+    shared: Path,
+) -> None:
     annotations = load_split(shared / "data/coco-subset", "val2017")
     persons = jittered(annotations, 0)
-    half = [r for r in coco_results(annotations, persons, persons.box_scores)][::2]
+    results = coco_results(annotations, persons, persons.box_scores)
 
-    numbers = coco_ap(annotations, half)
+    whole, half = coco_ap(annotations, results), coco_ap(annotations, results[: len(results) // 2])
 
-    assert numbers["AR"] == pytest.approx(len(half) / len(persons), abs=0.002)
+    assert list(whole.values()) == pytest.approx([1] * 10)
+    # The second half of the pictures has no prediction at all, and counts.
+    assert half["AR"] == pytest.approx(0.5, abs=0.002)
 
 
 def test_no_results_score_zero() -> None:
@@ -269,15 +247,14 @@ def test_coco_ap_leaves_its_results_alone() -> None:
 
 
 def test_the_interval_is_about_the_value_and_the_same_each_time() -> None:
-    annotations = truth(count=60, pictures=30)
+    annotations = truth(count=60, pictures=30, size=120)  # medium and large
     persons = jittered(annotations, 6)
 
     numbers = ap_of(annotations, persons, bootstrap=60)
 
     assert 0 < numbers["AP_low"] < numbers["AP"] < numbers["AP_high"] < 1
     assert numbers == ap_of(annotations, persons, bootstrap=60)
-    plain = ap_of(annotations, persons)
-    assert {name: numbers[name] for name in plain} == plain
+    assert ap_of(annotations, persons).items() <= numbers.items()
 
 
 @pytest.mark.filterwarnings("error")
@@ -290,19 +267,15 @@ def test_the_interval_bears_pictures_without_persons() -> None:
     assert numbers["AP_low"] == pytest.approx(1) and numbers["AP_high"] == pytest.approx(1)
 
 
-def test_joint_errors_equal_the_loop() -> None:
+def test_joint_errors_are_distances_in_roots_of_the_persons_area() -> None:
     annotations = truth()
-    joints = jittered(annotations, 5).joints
+    annotations.joints[2, :3] = (10, 20, 2), (10, 20, 1), (10, 20, 0)
+    annotations.areas[2] = 100
+    joints = annotations.joints[annotations.labelled(), :, :2] + (30, 40)
 
     found = joint_errors(annotations, joints)
 
-    assert found.shape == (11, 17)
-    for person, row in zip(annotations.labelled(), found, strict=True):
-        for joint, error in enumerate(row):
-            x, y, visibility = annotations.joints[person, joint]
-            distance = math.dist((x, y), joints[person, joint])
-            expected = distance / math.sqrt(annotations.areas[person]) if visibility else math.nan
-            assert error == pytest.approx(expected, nan_ok=True)
+    np.testing.assert_array_equal(found[2, :3], [5, 5, np.nan])
 
 
 def test_oks_to_truth_equals_pycocotools(shared: Path) -> None:
@@ -354,13 +327,6 @@ def test_pck_equals_the_loop_over_torsos() -> None:
 
     assert found.pop("PCK") == pytest.approx(np.mean(list(expected.values())))
     assert found == pytest.approx(expected) and 0.2 < np.mean(list(found.values())) < 0.9
-
-
-def test_pck_names_a_joint_that_the_skeleton_lacks() -> None:
-    annotations = truth(skeleton=replace(LSP, joints=tuple("abcdefghijklmn"), name="letters"))
-
-    with pytest.raises(HwlError, match="letters has no joint 'left_shoulder'"):
-        pck(annotations, annotations.joints[:-1, :, :2])
 
 
 def test_pckh_equals_the_loop_over_heads_without_pelvis_and_thorax() -> None:

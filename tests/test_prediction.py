@@ -100,7 +100,7 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> tuple[Annotations, Boxes,
 Faces = tuple[Annotations, Boxes, np.ndarray]
 
 
-def pixels_of_a_cell(boxes: np.ndarray) -> np.ndarray:
+def half_a_cell(boxes: np.ndarray) -> np.ndarray:
     """(B, 1) half a heatmap cell in picture pixels, and the little that finding a disc adds."""
     regions = [box_region(box, np.array(PICTURE), CODEC.input_size) for box in boxes]
     return np.array([[2.3 * region.size[0] / 96] for region in regions])
@@ -114,7 +114,7 @@ def test_known_joints_come_back_within_half_a_cell_in_the_order_of_the_boxes(
 
     found = predict(FaceNetwork(), annotations, boxes, CODEC, flip)
 
-    assert (np.abs(found.joints - joints).max(axis=2) <= pixels_of_a_cell(boxes.boxes)).all()
+    assert (np.abs(found.joints - joints).max(axis=2) <= half_a_cell(boxes.boxes)).all()
     assert found.joint_scores.min() > 0.7
     np.testing.assert_array_equal(found.picture_index, boxes.picture_index)
     np.testing.assert_array_equal(found.box_scores, boxes.scores)
@@ -167,7 +167,7 @@ def test_a_picture_is_read_once_for_all_its_boxes(
 def test_boxes_of_one_picture_are_predicted_like_those_of_a_data_set(
     faces: Faces, as_file: bool
 ) -> None:
-    annotations, boxes, joints = faces
+    annotations, boxes, _ = faces
     here = np.flatnonzero(boxes.picture_index == 3)
     expected = predict(FaceNetwork(), annotations, boxes, CODEC)
     path = annotations.picture_path(3)
@@ -194,9 +194,9 @@ def test_without_boxes_the_whole_picture_is_one_person(faces: Faces) -> None:
 
 def flip_test_by_loop(plain: np.ndarray, mirrored: np.ndarray) -> np.ndarray:
     """Mean with the mirrored heatmaps: flipped back, sides exchanged, one column to the right."""
-    count, joints, height, width = plain.shape
+    _, _, height, width = plain.shape
     result = np.zeros_like(plain)
-    for n in range(count):
+    for n in range(len(plain)):
         for k, name in enumerate(COCO.joints):
             sides = {"left": "right", "right": "left"}
             side, _, rest = name.partition("_")

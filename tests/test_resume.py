@@ -33,7 +33,8 @@ from hwl import training
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
 
-config, moment, number = training.TrainConfig(**json.loads(sys.argv[1])), sys.argv[2], int(sys.argv[3])
+config = training.TrainConfig(**json.loads(sys.argv[1]))
+moment, number = sys.argv[2], int(sys.argv[3])
 calls = 0
 
 def at_call(function, instead):
@@ -131,17 +132,6 @@ def test_a_run_killed_while_it_writes_a_checkpoint_goes_on_from_the_one_before(
 
     assert (partial / "checkpoint.pt.partial").stat().st_size > 10**6
     assert load_checkpoint(partial / "checkpoint.pt")["position"][0] == 4
-    fit(config)
-    assert_same_run(tmp_path / "run", trained)
-
-
-def test_a_run_killed_before_its_first_checkpoint_starts_anew(
-    trained: Path, small_training: MakeConfig, tmp_path: Path
-) -> None:
-    config = small_training(tmp_path / "run")
-    partial = killed(config, "write", 1)
-
-    assert not (partial / "checkpoint.pt").exists()
     fit(config)
     assert_same_run(tmp_path / "run", trained)
 

@@ -93,7 +93,7 @@ def test_a_box_off_the_picture_is_kept_as_it_is(box: tuple[float, ...]) -> None:
 
 
 @pytest.mark.parametrize(
-    "box", [(50, 50, 0, 0), (50, 50, 1, 1), (119, 89, 20, 20), (50, 50, -5, 9)]
+    "box", [(50, 50, 0, 0), (50, 50, 1, 1), (119, 89, 20, 20), (50, 50, -5, -9)]
 )
 def test_a_box_without_extent_still_makes_a_region(box: tuple[float, ...]) -> None:
     region = box_region(np.array(box, float), np.array(PICTURE), (64, 64))

@@ -54,13 +54,13 @@ ARM_POSES = (
 )
 # Chance; the legs' degrees out, forward (leading, other) and at the knees; the torso's lean.
 LEG_POSES = (
-    (0.34, (0, 10), ((-6, 6), (-6, 6)), ((0, 8), (0, 8)), (-4, 8)),  # standing
-    (0.24, (0, 5), ((12, 38), (-32, -8)), ((5, 30), (5, 55)), (0, 15)),  # walking
-    (0.12, (12, 30), ((-5, 8), (-5, 8)), ((0, 10), (0, 10)), (-4, 8)),  # legs apart
-    (0.12, (0, 18), ((70, 95), (70, 95)), ((60, 105), (60, 105)), (-10, 20)),  # sitting
-    (0.07, (8, 30), ((95, 125), (95, 125)), ((100, 140), (100, 140)), (10, 45)),  # crouching
-    (0.06, (0, 12), ((0, 12), (-5, 5)), ((0, 15), (0, 15)), (35, 95)),  # bending over
-    (0.05, (0, 10), ((45, 95), (-8, 5)), ((0, 60), (0, 10)), (-15, 10)),  # kicking
+    (0.42, (0, 10), ((-6, 6), (-6, 6)), ((0, 8), (0, 8)), (-4, 8)),  # standing
+    (0.26, (0, 5), ((12, 38), (-32, -8)), ((5, 30), (5, 55)), (0, 15)),  # walking
+    (0.16, (12, 30), ((-5, 8), (-5, 8)), ((0, 10), (0, 10)), (-4, 8)),  # legs apart
+    (0.07, (0, 18), ((70, 95), (70, 95)), ((60, 105), (60, 105)), (-10, 20)),  # sitting
+    (0.03, (8, 30), ((95, 125), (95, 125)), ((100, 140), (100, 140)), (10, 45)),  # crouching
+    (0.03, (0, 12), ((0, 12), (-5, 5)), ((0, 15), (0, 15)), (35, 95)),  # bending over
+    (0.03, (0, 10), ((45, 95), (-8, 5)), ((0, 60), (0, 10)), (-15, 10)),  # kicking
 )
 
 
@@ -88,8 +88,8 @@ class Shape(NamedTuple):
     depth: float = 0.0
 
 
-# Puppets are held together by pins at the joints, a hue for each kind of joint, so that a network can
-# learn them in minutes. Left and right look alike, or a mirrored picture would be another world.
+# Pins hold the puppets together at the joints, a hue for each kind of joint: a network can learn
+# them in minutes. Left and right look alike, or a mirrored picture would be another world.
 PIN_RADIUS = 0.032  # over the figure's height
 
 
@@ -161,7 +161,7 @@ def _sample_look(rng: Generator, height: float) -> Look:
         sleeve=rng.choice([0.28, 0.5, 1.0], p=[0.4, 0.1, 0.5]),
         trouser=0.0 if skirt else rng.choice([0.35, 0.5, 1.0], p=[0.3, 0.1, 0.6]),
         long_hair=rng.random() < 0.35,
-        build=rng.uniform(0.85, 1.25),
+        build=rng.uniform(1.0, 1.4),
     )
 
 
@@ -229,7 +229,7 @@ def sample_body(
     radius = rng.uniform(0.072, 0.082) * (1.3 if child else 1)
     limb = rng.uniform(0.92, 1.05) * (0.88 if child else 1)
     joints, tips, torso, lean = _pose_limbs(rng, limb, girth=rng.uniform(0.9, 1.1))
-    nod = _rotation(1, rng.normal(0, 22)) @ _rotation(0, 0.4 * lean + rng.normal(0, 8))
+    nod = _rotation(1, rng.normal(0, 15)) @ _rotation(0, 0.4 * lean + rng.normal(0, 8))
     head = torso @ (0, 0.33, 0.01) + nod @ (0, 0.9 * radius, 0)
     joints[:5] = head + radius * FACE @ nod.T
 

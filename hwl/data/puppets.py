@@ -26,7 +26,7 @@ from hwl.skeletons import COCO
 # How difficult the pictures are.
 PEOPLE_CHANCES = (0.4, 0.35, 0.16, 0.05, 0.03, 0.01)  # of 1, 2, ... figures
 HEIGHTS = (110.0, 290.0)  # pixels, standing; in crowds of four or more up to 0.6 of it
-OVERLAP = 0.3  # greatest IoU of the boxes around two figures' joints
+OVERLAP = 0.25  # greatest IoU of the boxes around two figures' joints
 OCCLUDER_CHANCE = 0.15  # of furniture in front of a figure
 CLUTTER = (2, 9)  # fewest and most shapes in the background
 STRAY_LIMBS = (0, 2)  # fewest and most limb-like things in the background

@@ -232,7 +232,7 @@ def read_picture(path: Path) -> np.ndarray:
 
 
 def _cut_short(data: bytes) -> bool:
-    """Whether a JPEG lacks its end marker; OpenCV fills the missing part with grey instead."""
+    """Whether a JPEG lacks its end marker; OpenCV 4 fills the missing part with grey."""
     # Within compressed pixels 0xff is never followed by these bytes.
     start, end = data.rfind(b"\xff\xda"), data.rfind(b"\xff\xd9")
     return data.startswith(b"\xff\xd8") and end < start
