@@ -73,7 +73,7 @@ rule report:
     input:
         "notebooks/6_report.ipynb",
         expand(f"{RESULTS}/evaluate/{{run}}/notebook.html", run=RUNS),
-        f"{RESULTS}/ablations/notebook.html",
+        [f"{RESULTS}/ablations/notebook.html"] if "compare" in config else [],
         f"{RESULTS}/loss_weights/notebook.html",
         f"{RESULTS}/speed/notebook.html",
     output:
@@ -159,23 +159,25 @@ rule loss_weights:
         "{HWL} run 3_loss_weights {params}"
 
 
-rule ablations:
-    input:
-        "notebooks/4_ablations.ipynb",
-        [f"{RESULTS}/evaluate/{run}/notebook.html" for run in RUNS
-         if run.rpartition("-seed")[0] in config["compare"]],
-    output:
-        f"{RESULTS}/ablations/notebook.html",
-    params:
-        lambda wildcards, output: parameters(
-            {
-                "output": os.path.dirname(output[0]),
-                "runs": f"{RESULTS}/evaluate",
-                "variants": config["compare"],
-            }
-        ),
-    shell:
-        "{HWL} run 4_ablations {params}"
+if "compare" in config:
+
+    rule ablations:
+        input:
+            "notebooks/4_ablations.ipynb",
+            [f"{RESULTS}/evaluate/{run}/notebook.html" for run in RUNS
+             if run.rpartition("-seed")[0] in config["compare"]],
+        output:
+            f"{RESULTS}/ablations/notebook.html",
+        params:
+            lambda wildcards, output: parameters(
+                {
+                    "output": os.path.dirname(output[0]),
+                    "runs": f"{RESULTS}/evaluate",
+                    "variants": config["compare"],
+                }
+            ),
+        shell:
+            "{HWL} run 4_ablations {params}"
 
 
 # Alone on the machine, and after the training that would disturb it.

@@ -136,7 +136,7 @@ def weight_functions(curves: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Fig
     for name, (target, weight) in curves.items():
         axis.plot(target, weight, label=name)
     axis.set(xlabel="target heatmap G", ylabel="weight W = F(G) + 1", ylim=(0, None))
-    axis.legend(title="F")
+    axis.legend(title="F", bbox_to_anchor=(1.01, 1), loc="upper left")
     return figure
 
 

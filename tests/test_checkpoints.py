@@ -113,7 +113,9 @@ def test_a_damaged_checkpoint_is_named_or_read_and_nothing_else(path: Path) -> N
     assert refused > 100
 
 
-@pytest.mark.parametrize("content", [b"hello", b"\x00" * 100, b"\x80\x02"])
+@pytest.mark.parametrize(
+    "content", [b"hello", bytes(100), b"\x80\x02"], ids=["text", "zeros", "start of a pickle"]
+)
 def test_a_file_of_another_kind_is_named(content: bytes, path: Path) -> None:
     path.write_bytes(content)
 

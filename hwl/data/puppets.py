@@ -30,9 +30,9 @@ OVERLAP = 0.25  # greatest IoU of the boxes around two figures' joints
 OCCLUDER_CHANCE = 0.15  # of furniture in front of a figure
 CLUTTER = (2, 9)  # fewest and most shapes in the background
 STRAY_LIMBS = (0, 2)  # fewest and most limb-like things in the background
-LIGHT = 0.2  # strength of brightness, contrast, gamma, colour cast and shade; 0 for none
+LIGHT = 0.15  # strength of brightness, contrast, gamma, colour cast and shade; 0 for none
 BLUR = 0.7  # pixels, greatest standard deviation
-NOISE = 9.0  # grey levels, greatest standard deviation
+NOISE = 6.0  # grey levels, greatest standard deviation
 QUALITY = (60, 95)  # of the JPEG files
 
 # How good the simulated detector is.
