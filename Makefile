@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 .PHONY: reproduce test lint clean
 
 reproduce: $(VENV)/installed
-	$(BIN)/snakemake --cores $(CORES) --configfile profiles/$(PROFILE).yaml --quiet rules host --rerun-incomplete
+	$(BIN)/snakemake --cores $(CORES) --configfile profiles/$(PROFILE).yaml --quiet host --rerun-incomplete
 	@echo "The report: results/$(PROFILE)/index.html"
 
 test: $(VENV)/installed

@@ -70,6 +70,8 @@ def data_of(wildcards):
 
 
 rule report:
+    message:
+        "the report of {RESULTS}"
     input:
         "notebooks/6_report.ipynb",
         expand(f"{RESULTS}/evaluate/{{run}}/notebook.html", run=RUNS),
@@ -88,6 +90,8 @@ rule report:
 if "puppets" in config:
 
     rule puppets:
+        message:
+            "draw the puppets"
         output:
             directory(config["data"]),
         params:
@@ -102,6 +106,8 @@ if "puppets" in config:
 
 
 rule train:
+    message:
+        "train {wildcards.variant}, seed {wildcards.seed}"
     input:
         "notebooks/1_train.ipynb",
         data_of,
@@ -120,6 +126,8 @@ rule train:
 
 
 rule evaluate:
+    message:
+        "evaluate {wildcards.variant}, seed {wildcards.seed}"
     input:
         "notebooks/2_evaluate.ipynb",
         weights=f"{RESULTS}/train/{{variant}}-seed{{seed}}/best.safetensors",
@@ -141,6 +149,8 @@ rule evaluate:
 
 
 rule loss_weights:
+    message:
+        "what the loss does"
     input:
         "notebooks/3_loss_weights.ipynb",
         weights=f"{RESULTS}/train/ours-seed0/best.safetensors",
@@ -162,6 +172,8 @@ rule loss_weights:
 if "compare" in config:
 
     rule ablations:
+        message:
+            "compare the variants"
         input:
             "notebooks/4_ablations.ipynb",
             [f"{RESULTS}/evaluate/{run}/notebook.html" for run in RUNS
@@ -182,6 +194,8 @@ if "compare" in config:
 
 # Alone on the machine, and after the training that would disturb it.
 rule speed:
+    message:
+        "time the networks"
     input:
         "notebooks/5_speed.ipynb",
         expand(f"{RESULTS}/evaluate/{{run}}/notebook.html", run=RUNS),

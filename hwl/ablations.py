@@ -35,7 +35,7 @@ def collect(config: AblationConfig) -> pd.DataFrame:
     rows = []
     for path in sorted(Path(config.runs).glob("*-seed*/metrics.json")):
         variant, _, seed = path.parent.name.rpartition("-seed")
-        if variant not in config.variants:
+        if variant not in config.variants or not seed.isdecimal():  # such as seed0.partial
             continue
         metrics = results.read_json(path)
         if config.metric not in metrics:

@@ -48,7 +48,7 @@ def evaluations(config: ReportConfig) -> pd.DataFrame:
 
 def conditions(config: ReportConfig) -> str:
     """Markdown on what made the runs: code, hardware, packages."""
-    runs = [results.read_json(path) for path in Path(config.runs).glob("*/*/run.json")]
+    runs = [results.read_json(Path(config.runs) / path) for path in each(config, "*/*/run.json")]
     commits = sorted({run["git"]["commit"][:10] for run in runs if run["git"]})
     cpus = sorted({f"{run['hardware']['cpu']}, {run['hardware']['cores']} cores" for run in runs})
     gpus = sorted({run["hardware"]["gpu"] for run in runs if run["hardware"]["gpu"]})
@@ -64,9 +64,12 @@ def conditions(config: ReportConfig) -> str:
 
 
 def each(config: ReportConfig, pattern: str) -> list[str]:
-    """Files of the runs by a glob pattern, relative to the runs' folder, sorted."""
+    """Files of finished runs by a glob pattern, relative to the runs' folder, sorted."""
     root = Path(config.runs)
-    return sorted(str(path.relative_to(root)) for path in root.glob(pattern))
+    found = (path.relative_to(root) for path in root.glob(pattern))
+    return sorted(
+        str(path) for path in found if not any(part.endswith(".partial") for part in path.parts)
+    )
 
 
 def show(config: ReportConfig, *names: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -77,7 +78,8 @@ def fit(config: TrainConfig) -> list[dict[str, float]]:
     """Train a network and leave a run folder with its best and last weights.
 
     The folder holds `best.safetensors`, `last.safetensors`, `history.csv` (one row an epoch),
-    `metrics.json` (the best epoch's numbers) and `run.json` (provenance). It is built as
+    `metrics.json` (the best epoch's numbers), `run.json` (provenance) and, where TensorBoard is
+    installed, `tensorboard/`. It is built as
     `<output>.partial` and renamed at the end; calling `fit` again after a kill goes on from the
     last checkpoint there, bit for bit on a CPU. Runs on one device, or on all that
     `accelerate launch` or `torchrun` gives.
@@ -148,6 +150,7 @@ def fit(config: TrainConfig) -> list[dict[str, float]]:
                 run.keep_if_best(record)
             accelerator.wait_for_everyone()
         accelerator.print(_line(record, config), flush=True)
+        run.show_on_board(record)
         run.save()
     if accelerator.is_main_process:
         run.finish(train, val)
@@ -264,6 +267,15 @@ class _Run:
             self.best = record
             if self.accelerator.is_main_process:
                 save_weights(self.model, self.folder / "best.safetensors")
+
+    def show_on_board(self, record: dict[str, float]) -> None:
+        """Add an epoch's numbers to TensorBoard, where that is installed."""
+        if self.accelerator.is_main_process and importlib.util.find_spec("tensorboard"):
+            from torch.utils.tensorboard import SummaryWriter
+
+            with SummaryWriter(self.folder / "tensorboard") as board:
+                for name, value in record.items():
+                    board.add_scalar(name, value, record["epoch"])
 
     def save(self) -> None:
         """Write the checkpoint and the history so far."""

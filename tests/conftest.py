@@ -31,22 +31,23 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def puppets(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data set of 6 pictures to train on and 3 to validate on, with simulated detections."""
+    """A data set of 8 pictures to train on and 3 to validate on, with simulated detections."""
     from hwl.data.puppets import PuppetConfig, make_puppets
 
     folder = tmp_path_factory.mktemp("data") / "puppets"
-    return make_puppets(PuppetConfig(str(folder), train_images=6, val_images=3), processes=1)
+    return make_puppets(PuppetConfig(str(folder), train_images=8, val_images=3), processes=1)
 
 
 @pytest.fixture(scope="session")
 def small_training(puppets: Path) -> Callable[..., TrainConfig]:
-    """Makes configurations of a training of a second: 13 persons, 64x32 pixels, 2 x 4 steps."""
+    """Makes configurations of a training of a second: 12 persons, 64x32 pixels, 2 x 3 steps."""
     from hwl.training import TrainConfig
 
     def make(output: Path, **changes: object) -> TrainConfig:
         small = {
             **{"data": str(puppets), "input_height": 64, "input_width": 32, "epochs": 2},
-            **{"batch_size": 4, "lr": 1e-3, "warmup_steps": 2, "lr_drops": [1]},
+            **{"train_limit": 12, "val_limit": 3, "batch_size": 4},
+            **{"lr": 1e-3, "warmup_steps": 2, "lr_drops": [1]},
             **{"evaluate_every": 2, "workers": 0, "threads": 1, "checkpoint_steps": 2},
         }
         return TrainConfig(output=str(output), **{**small, **changes})

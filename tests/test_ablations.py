@@ -132,3 +132,9 @@ def test_no_run_at_all_is_an_error_with_what_to_do(tmp_path: Path) -> None:
 def test_a_run_without_the_metric_is_named(runs: Path) -> None:
     with pytest.raises(HwlError, match=r"dense-head-seed0/metrics\.json has no 'PCKh'"):
         collect(config(runs, metric="PCKh"))
+
+
+def test_what_a_killed_evaluation_left_is_no_run(runs: Path) -> None:
+    write_run(runs, "ours-seed9.partial", PROTOCOL | {"AP": 0.1, "flip": False})
+
+    assert set(collect(config(runs))["seed"]) == {0, 1, 2, 3}

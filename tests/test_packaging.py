@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
-import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
+
+tomllib = pytest.importorskip("tomllib", reason="reads TOML with Python 3.11's own module")
 
 PROJECT = Path(__file__).parents[1]
 # Needed for the graph from Python 3.11 on; environment.yml asks for that Python.
@@ -74,6 +76,17 @@ def test_ci_calls_the_readme_commands() -> None:
 
     for command in ("test", "reproduce", "lint"):
         assert re.search(rf"make (--no-print-directory )?{command}$", script, re.M)
+
+
+def test_readme_numbers_are_those_of_the_results() -> None:
+    """Each row of "Results so far" names a run's folder and repeats its metrics."""
+    section = (PROJECT / "README.md").read_text().partition("## Results so far")[2]
+    rows = re.findall(r"^\| `(results/\S+)` \|.*\| \**(0\.\d{3})\** ", section, re.M)
+
+    for folder, shown in rows:
+        metrics = json.loads((PROJECT / folder / "metrics.json").read_text())
+        assert shown in {f"{v:.3f}" for v in metrics.values() if isinstance(v, float)}, folder
+    assert rows
 
 
 def test_readme_hwl_commands_parse() -> None:
