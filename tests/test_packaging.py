@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-import json
+import ast
+import dataclasses
 import re
 from pathlib import Path
 
+import nbformat
+import pandas as pd
 import pytest
 import yaml
+
+from hwl.training import TrainConfig
 
 tomllib = pytest.importorskip("tomllib", reason="reads TOML with Python 3.11's own module")
 
@@ -79,13 +84,14 @@ def test_ci_calls_the_readme_commands() -> None:
 
 
 def test_readme_numbers_are_those_of_the_results() -> None:
-    """Each row of "Results so far" names a run's folder and repeats its metrics."""
+    """Each row of "Results so far" names a run's folder and repeats numbers of its table."""
     section = (PROJECT / "README.md").read_text().partition("## Results so far")[2]
-    rows = re.findall(r"^\| `(results/\S+)` \|.*\| \**(0\.\d{3})\** ", section, re.M)
+    rows = re.findall(r"^\| `(results/\S+)` \|(.*)$", section, re.M)
 
     for folder, shown in rows:
-        metrics = json.loads((PROJECT / folder / "metrics.json").read_text())
-        assert shown in {f"{v:.3f}" for v in metrics.values() if isinstance(v, float)}, folder
+        table = pd.read_csv(PROJECT / folder / "protocols.csv").select_dtypes("float")
+        measured = {f"{value:.3f}" for value in table.to_numpy().ravel()}
+        assert set(re.findall(r"0\.\d{3}", shown)) <= measured, folder
     assert rows
 
 
@@ -100,3 +106,33 @@ def test_readme_hwl_commands_parse() -> None:
         name = words[1] if words[0] == "data" else words[0]
         assert name in known, line
     assert lines
+
+
+def test_paper_profile_is_the_recipe_of_the_paper() -> None:
+    """What 1_train is told by the profile, with its own defaults else, is TrainConfig's default."""
+    profile = yaml.safe_load((PROJECT / "profiles" / "paper.yaml").read_text())
+    told = notebook_defaults("1_train") | profile["recipe"]
+    paper = {field.name: field for field in dataclasses.fields(TrainConfig)}
+
+    own = {"output", "data", "workers"}  # where, and how many processes feed the network
+    differing = {
+        name: (value, default_of(paper[name]))
+        for name, value in told.items()
+        if name not in own and value != default_of(paper[name])
+    }
+
+    assert differing == {}
+
+
+def notebook_defaults(name: str) -> dict[str, object]:
+    cells = nbformat.read(PROJECT / "notebooks" / f"{name}.ipynb", as_version=4).cells
+    (cell,) = [cell for cell in cells if "parameters" in cell.metadata.get("tags", [])]
+    return {
+        line.targets[0].id: ast.literal_eval(line.value) for line in ast.parse(cell.source).body
+    }
+
+
+def default_of(field: dataclasses.Field) -> object:
+    return (
+        field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+    )
