@@ -332,8 +332,9 @@ class _Run:
             "persons": {"train": len(train.labelled()), "val": len(val.labelled())}
         }
         results.write_json(self.folder / "run.json", run)
-        self.checkpoint.unlink()
         results.publish(Path(self.config.output))
+        # Last, so that a kill before it costs nothing.
+        Path(self.config.output, self.checkpoint.name).unlink()
 
     def _write_history(self) -> None:
         columns = list(dict.fromkeys(key for record in self.history for key in record))
