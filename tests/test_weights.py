@@ -266,11 +266,12 @@ def test_a_failing_save_leaves_the_old_file_intact(
     save_weights(model, path)
     before = path.read_bytes()
 
-    def full_disk(state: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
-        Path(path).write_bytes(b"half of a fi")
+    def full_disk(path: Path, content: bytes) -> None:
+        with path.open("wb") as file:
+            file.write(content[:12])
         raise OSError("no space left on device")
 
-    monkeypatch.setattr("hwl.models.weights.save_file", full_disk)
+    monkeypatch.setattr(Path, "write_bytes", full_disk)
     with pytest.raises(OSError, match="no space left"):
         save_weights(fresh, path)
 

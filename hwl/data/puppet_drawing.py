@@ -15,6 +15,8 @@ import cv2
 import numpy as np
 from numpy.random import Generator
 
+from hwl.data.puppet_cloth import Cloth, random_cloth, random_colour
+
 # COCO's left joints; the right ones are 1 more.
 ARM, LEG = np.array((5, 7, 9)), np.array((11, 13, 15))
 SHOULDERS, HIPS, KNEES = slice(5, 7), slice(11, 13), slice(13, 15)
@@ -39,8 +41,6 @@ SKIN = ((255, 219, 190), (224, 172, 120), (188, 132, 86), (140, 92, 60), (96, 62
 HAIR = ((38, 28, 26), (84, 54, 34), (142, 94, 50), (222, 188, 112), (164, 72, 38), (178, 176, 172))
 CIRCLE = np.stack([f(np.arange(16) * np.pi / 8) for f in (np.cos, np.sin)], axis=1)
 
-Colour = tuple[float, float, float]  # red, green, blue, 0 to 255
-
 # Chance; an arm's degrees out to the side and forward, and the forearm's change of both.
 ARM_POSES = (
     (0.26, (3, 18), (-15, 15), (-10, 5), (0, 30)),  # hanging
@@ -62,20 +62,6 @@ LEG_POSES = (
     (0.03, (0, 12), ((0, 12), (-5, 5)), ((0, 15), (0, 15)), (35, 95)),  # bending over
     (0.03, (0, 10), ((45, 95), (-8, 5)), ((0, 60), (0, 10)), (-15, 10)),  # kicking
 )
-
-
-class Cloth(NamedTuple):
-    """A colour; for hoops, stripes and checks also a second one and the period in pixels."""
-
-    colour: Colour
-    pattern: str = "plain"
-    second: Colour = (0, 0, 0)
-    period: float = 1.0
-
-    def dimmed(self, light: float) -> "Cloth":
-        """Return the cloth with its colours multiplied by light, from 0 to 1."""
-        first, second = (tuple(light * c for c in hue) for hue in (self.colour, self.second))
-        return self._replace(colour=first, second=second)
 
 
 class Shape(NamedTuple):
@@ -133,19 +119,6 @@ class Body:
         """Left, top, width and height (4,) in pixels around the joints."""
         spots = self.joints[:, :2]
         return np.concatenate((spots.min(axis=0), np.ptp(spots, axis=0)))
-
-
-def random_colour(rng: Generator) -> Colour:
-    """Draw a colour as cloth and furniture have it, from greys to strong tones."""
-    hsv = rng.random(), rng.uniform(0, 0.9), rng.uniform(0.2, 1.0)
-    return tuple(255 * channel for channel in colorsys.hsv_to_rgb(*hsv))
-
-
-def random_cloth(rng: Generator, period: float) -> Cloth:
-    """Draw a plain, hooped, striped or checked cloth; the period is in pixels."""
-    pattern = str(rng.choice(["plain", "hoops", "stripes", "checks"], p=[0.55, 0.2, 0.13, 0.12]))
-    period = max(period * rng.uniform(0.7, 1.4), 4.0)
-    return Cloth(random_colour(rng), pattern, random_colour(rng), period)
 
 
 def _sample_look(rng: Generator, height: float) -> Look:

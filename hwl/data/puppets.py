@@ -18,7 +18,8 @@ from numpy.random import Generator
 from pycocotools.mask import iou
 
 from hwl.data import puppet_drawing as puppet
-from hwl.data.puppet_drawing import Body, Cloth, Shape, hull, random_cloth
+from hwl.data.puppet_cloth import Cloth, random_cloth, random_colour
+from hwl.data.puppet_drawing import Body, Shape, hull
 from hwl.errors import HwlError
 from hwl.progress import progress
 from hwl.skeletons import COCO
@@ -143,7 +144,7 @@ def draw_scene(
 
 def _background(rng: Generator, width: int, height: int) -> Canvas:
     """Paint a wall, a floor, furniture and things that look like limbs."""
-    top, bottom = (np.array(puppet.random_colour(rng), np.float32) for _ in range(2))
+    top, bottom = (np.array(random_colour(rng), np.float32) for _ in range(2))
     mix = np.linspace(0, 1, height, dtype=np.float32)[:, None, None]
     coarse = height // 16, width // 16
     blotches = rng.normal(0, 12, (*coarse, 1)) + rng.normal(0, 4, (*coarse, 3))

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import safetensors
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from hwl.errors import HwlError
@@ -48,7 +48,8 @@ def save_weights(model: PoseNet, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
-    save_file(state, partial, metadata={"config": json.dumps(model.config)})
+    # Written here, for safetensors' own save_file makes files that only their owner can read.
+    partial.write_bytes(save(state, metadata={"config": json.dumps(model.config)}))
     partial.replace(path)
 
 
