@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from hwl import profiling
 from hwl.models import create_model
 from hwl.profiling import SpeedConfig, compare_speed, count, latencies
 
@@ -95,3 +96,13 @@ def test_a_comparison_has_a_row_a_system_and_setting() -> None:
     assert (on_cpu["median_ms"] <= on_cpu["high_ms"]).all()
     assert on_cpu["FPS"].tolist() == pytest.approx((1000 / on_cpu["median_ms"]).tolist())
     assert torch.get_num_threads() == threads
+
+
+def test_speed_is_not_that_of_denormal_numbers() -> None:
+    """A fresh ViPNAS answers with zeros from denormal activations, many times slower."""
+    model = create_model("vipnas_mbv3").apply(profiling._ordinary_weights).eval()
+
+    with torch.inference_mode():
+        spread = float(model(torch.randn(1, 3, 64, 64)).std())
+
+    assert spread > 1e-3
