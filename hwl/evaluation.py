@@ -19,6 +19,7 @@ from hwl.metrics import (
     coco_ap,
     coco_results,
     joint_errors,
+    joint_similarity,
     oks_nms,
     pck,
     pckh,
@@ -185,7 +186,7 @@ def joint_table(annotations: Annotations, joints: np.ndarray) -> pd.DataFrame:
     """
     errors = joint_errors(annotations, joints)
     skeleton = annotations.skeleton
-    similar = np.exp(-np.square(errors) / (8 * np.square(skeleton.sigmas)))
+    similar = joint_similarity(errors, skeleton)
     return pd.DataFrame(
         {
             "joint": skeleton.joints,

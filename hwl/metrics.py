@@ -207,11 +207,15 @@ def joint_errors(annotations: Annotations, joints: np.ndarray) -> np.ndarray:
     return np.where(truth[:, :, 2] > 0, errors, np.nan)
 
 
+def joint_similarity(errors: np.ndarray, skeleton: Skeleton) -> np.ndarray:
+    """(Q, K) similarity between 0 and 1 of joints with these errors (as of `joint_errors`)."""
+    return np.exp(-np.square(errors) / (8 * np.square(skeleton.sigmas)))
+
+
 def oks_to_truth(annotations: Annotations, joints: np.ndarray) -> np.ndarray:
     """(Q,) object keypoint similarity of each prediction to its own person, as `joint_errors`."""
     errors = joint_errors(annotations, joints)
-    sigmas = np.array(annotations.skeleton.sigmas)
-    return np.nanmean(np.exp(-np.square(errors) / (8 * sigmas**2)), axis=1)
+    return np.nanmean(joint_similarity(errors, annotations.skeleton), axis=1)
 
 
 def pck(annotations: Annotations, joints: np.ndarray) -> dict[str, float]:

@@ -14,7 +14,6 @@ from hwl.codec import HeatmapCodec
 from hwl.data.annotations import Annotations, Boxes
 from hwl.data.dataset import single_threaded_opencv
 from hwl.data.transforms import (
-    Region,
     box_region,
     crop,
     joints_to_picture,
@@ -73,11 +72,18 @@ class _PictureCrops(Dataset):
         picture_index = self.boxes.picture_index[group[0]]
         picture = read_picture(self.annotations.picture_path(picture_index))
         size = self.annotations.picture_sizes[picture_index]
-        regions = [box_region(self.boxes.boxes[i], size, self.input_size) for i in group]
-        crops = np.stack([crop(picture, region, self.input_size) for region in regions])
-        centres = np.stack([region.centre for region in regions])
-        sizes = np.stack([region.size for region in regions])
-        return group, torch.from_numpy(crops), centres, sizes
+        return group, *_crop_boxes(picture, size, self.boxes.boxes[group], self.input_size)
+
+
+def _crop_boxes(
+    picture: np.ndarray, picture_size: np.ndarray, boxes: np.ndarray, input_size: tuple[int, int]
+) -> tuple[Tensor, np.ndarray, np.ndarray]:
+    """Crops (B, 3, H, W) uint8 of a picture's boxes, region centres and sizes (B, 2)."""
+    regions = [box_region(box, picture_size, input_size) for box in boxes]
+    crops = np.stack([crop(picture, region, input_size) for region in regions])
+    centres = np.stack([region.centre for region in regions])
+    sizes = np.stack([region.size for region in regions])
+    return torch.from_numpy(crops), centres, sizes
 
 
 def predict(
@@ -175,10 +181,7 @@ def predict_picture(
     size = np.array(picture.shape[1::-1])
     if boxes is None:
         boxes = np.array([[0, 0, *size]])
-    regions: list[Region] = [box_region(box, size, codec.input_size) for box in boxes]
-    crops = torch.from_numpy(np.stack([crop(picture, r, codec.input_size) for r in regions]))
+    crops, centres, sizes = _crop_boxes(picture, size, boxes, codec.input_size)
     with torch.inference_mode():
         cells, scores = codec.decode(predict_heatmaps(network, crops, skeleton, flip))
-    centres = np.stack([region.centre for region in regions])
-    sizes = np.stack([region.size for region in regions])
     return joints_to_picture(cells, centres, sizes, codec.input_size), scores
