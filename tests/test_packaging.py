@@ -84,7 +84,7 @@ def test_ci_calls_the_readme_commands() -> None:
 
 
 def test_readme_numbers_are_those_of_the_results() -> None:
-    """Each row of "Results so far" names a run's folder and repeats its table's numbers in order."""
+    """Each row of "Results so far" names a run's folder and repeats its table, in order."""
     section = (PROJECT / "README.md").read_text().partition("## Results so far")[2]
     rows = re.findall(r"^\| `(results/\S+)` \|(.*)$", section, re.M)
 
