@@ -67,7 +67,8 @@ def evaluate(config: Annotated[EvaluateConfig, Inline]) -> None:
 
 def predict(
     pictures: tyro.conf.Positional[tuple[Path, ...]],
-    weights: Path,
+    weights: str,
+    model: str = "",
     box: Annotated[
         tyro.conf.UseAppendAction[list[tuple[float, float, float, float]]],
         tyro.conf.arg(metavar="X Y W H"),
@@ -81,7 +82,8 @@ def predict(
 
     Args:
         pictures: picture files.
-        weights: weights file of hwl.
+        weights: weights file of hwl, any checkpoint or URL with --model, or openmmlab.
+        model: of create_model, if the weights do not name their network (empty: they do).
         box: a person's box in pixels of the picture; without one, the whole picture is one person.
         output: folder for the drawings and `joints.json`.
         input_height: pixels.
@@ -92,7 +94,8 @@ def predict(
 
     if not pictures:
         raise HwlError("predict needs at least one picture file")
-    for path in predict_and_draw(pictures, weights, box, output, (input_height, input_width), flip):
+    size = (input_height, input_width)
+    for path in predict_and_draw(pictures, weights, box, output, size, flip, model):
         print(path)
 
 

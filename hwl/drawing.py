@@ -14,7 +14,7 @@ from hwl.data.annotations import Annotations
 from hwl.data.transforms import read_picture
 from hwl.errors import HwlError
 from hwl.metrics import JOINT_THRESHOLD, Persons, oks_to_truth
-from hwl.models import load_model
+from hwl.models import open_model
 from hwl.prediction import predict_picture
 from hwl.results import write_json
 from hwl.skeletons import KNOWN, Skeleton
@@ -102,21 +102,23 @@ def best_and_worst(
 
 def predict_and_draw(
     pictures: Sequence[Path],
-    weights: Path,
+    weights: Path | str,
     boxes: Sequence[tuple[float, float, float, float]],
     output: Path,
     input_size: tuple[int, int],
     flip: bool,
+    model: str = "",
 ) -> list[Path]:
     """Predict the persons in picture files, draw them and write the joints beside the drawings.
 
     Args:
         pictures: picture files.
-        weights: weights file of hwl.
+        weights: as `hwl.models.open_model` takes them.
         boxes: persons' boxes x, y, width, height in pixels; none: each picture is one person.
         output: folder for `<picture>.png` and `joints.json`.
         input_size: (height, width) in pixels.
         flip: use the flip test.
+        model: of `create_model`, if the weights do not name their network (empty: they do).
 
     Returns:
         The drawings' paths.
@@ -125,7 +127,7 @@ def predict_and_draw(
         HwlError: a picture or the weights cannot be read, the joints' names are not known, or a
             drawing would take the place of a picture or of another drawing.
     """
-    network = load_model(weights)
+    network = open_model(weights, model)
     skeletons = [known for known in KNOWN if len(known) == network.config["num_joints"]]
     if not skeletons:
         raise HwlError(f"{weights} predicts {network.config['num_joints']} joints of no known set")

@@ -25,18 +25,20 @@ from hwl.metrics import (
     pckh,
     person_scores,
 )
-from hwl.models import PoseNet, load_model
+from hwl.models import PoseNet, open_model
+from hwl.models.published import fetch_weights
 from hwl.prediction import Network, predict
 
 METRICS = ("AP", "PCK", "PCKh")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
     """An evaluation run; the defaults are the paper's test protocol."""
 
     output: str  # the run's folder
-    weights: str  # weights file of hwl, with its network's configuration inside
+    weights: str  # weights file of hwl, any checkpoint or URL with `model`, or openmmlab
+    model: str = ""  # of create_model, if the weights do not name their network (empty: they do)
     data: str  # folder in COCO's layout
     split: str = "val2017"  # annotations/person_keypoints_<split>.json
     limit: int = 0  # use the first so many persons (0: all)
@@ -157,7 +159,7 @@ def evaluate_weights(config: EvaluateConfig) -> tuple[Annotations, list[Evaluati
     keep_freed_memory()
     annotations = load_split(Path(config.data), config.split).first(config.limit)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    network = load_model(Path(config.weights)).to(device)
+    network = open_model(config.weights, config.model).to(device)
     check_joints(network, annotations)
     codec = HeatmapCodec((config.input_height, config.input_width))
     protocols = []
@@ -223,11 +225,12 @@ def write_evaluation(
         results.write_json(
             folder / f"keypoints_{config.split}_results.json", evaluations[-1].results
         )
-    inputs = {"weights": Path(config.weights), "annotations": annotations.path}
+    weights = fetch_weights(config.weights, config.model)  # a path, or fetched before and checked
+    inputs = {"weights": weights, "annotations": annotations.path}
     if config.detections:
         inputs["detections"] = Path(config.detections)
     run = results.provenance(config, inputs)
-    trained = Path(config.weights).with_name("run.json")
+    trained = weights.with_name("run.json")
     if trained.exists():
         run["trained"] = results.read_json(trained)["config"]
     results.write_json(folder / "run.json", run)

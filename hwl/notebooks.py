@@ -20,6 +20,7 @@ from nbconvert import HTMLExporter
 
 from hwl import config
 from hwl.errors import HwlError
+from hwl.models.published import is_published
 from hwl.results import write_text
 
 Job = TypeVar("Job")
@@ -36,7 +37,8 @@ def parameters(cls: type[Job], namespace: Mapping[str, object]) -> Job:
 
     To be called in the second cell with `globals()`: every plain variable there is a parameter, so
     that a name which papermill injected by mistake is found. Fields ending in `output`, `data`,
-    `weights`, `detections` or `runs` are paths and, where relative, start at the project's folder.
+    `weights`, `detections` or `runs` are paths and, where relative, start at the project's folder;
+    weights may also be a URL or "openmmlab", which are left as they are.
 
     Raises:
         HwlError: an unknown parameter, or one of a wrong type; the nearest known one is named.
@@ -50,12 +52,16 @@ def parameters(cls: type[Job], namespace: Mapping[str, object]) -> Job:
         and not callable(value)
     }
     for name, value in values.items():
-        if name.endswith(PATH_FIELDS) and isinstance(value, str) and value:
+        if isinstance(value, str) and value and _is_path(name, value):
             values[name] = str(config.in_project(value))
     return config.build(cls, values)
 
 
 PATH_FIELDS = ("output", "data", "weights", "detections", "runs")
+
+
+def _is_path(name: str, value: str) -> bool:
+    return name.endswith(PATH_FIELDS) and not (name.endswith("weights") and is_published(value))
 
 
 def parse(notebook: Path, name: str, text: str) -> object:

@@ -107,7 +107,7 @@ def fit(config: TrainConfig) -> list[dict[str, float]]:
     set_seed(config.seed)
     model = create_model(config.model, len(train.skeleton), **config.model_options)
     if config.init_weights:
-        load_weights(model, Path(config.init_weights))
+        load_weights(model, config.init_weights)
     loss_function = HeatmapWeightingLoss(config.weight_function)
     optimizer = torch.optim.Adam(model.parameters(), lr=config.lr)
     sampler, loader = _loader(config, train, codec)

@@ -13,9 +13,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from hwl.cli import COMMANDS, DATA_COMMANDS, main
 from hwl.evaluation import EvaluateConfig
+from hwl.models import create_model
 from hwl.training import TrainConfig
 
 Command = Callable[..., tuple[int, str, str]]
@@ -55,7 +57,10 @@ HELP = {
     "run": ["a notebook file", "-p NAME VALUE, --parameter", "--page"],
     "train": [option for option in options(TrainConfig) if option != "--augment "],
     "evaluate": [option for option in options(EvaluateConfig) if option != "--flip "],
-    "predict": ["--weights", "--box", "--output", "--input-height", "--input-width", "--no-flip"],
+    "predict": [
+        *("--weights", "--model", "--box", "--output"),
+        *("--input-height", "--input-width", "--no-flip"),
+    ],
     "data puppets": ["--folder", "--train-images", "--val-images", "--seed"],
     "data coco": ["--folder", "--splits", "--yes", "--keep-zips"],
     "data check": ["folder in COCO's layout", "(default: train2017 val2017)"],
@@ -110,6 +115,11 @@ def test_a_mistake_is_one_line_on_standard_error_and_status_1() -> None:
         (("train", "--output", "a", "--data", "/gone"), "cannot be read (No such file"),
         (("train", "--output", "a", "--data", "b", "--lr", "0"), "'lr' is 0.0: it must be posi"),
         (("predict", "a.jpg", "--weights", "gone.pth"), "gone.pth: there is no such weights file"),
+        (("predict", "a.jpg", "--weights", "openmmlab"), "`model` to be one of mobilenetv2, shuff"),
+        (
+            ("predict", "a.jpg", "--weights", "openmmlab", "--model", "ours"),
+            "the authors' weights of model 'ours' are not published by OpenMMLab",
+        ),
         (("predict", "--weights", "gone.pth"), "predict needs at least one picture file"),
         (("data", "check", "/gone", "val2017"), "person_keypoints_val2017.json: cannot be read"),
     ],
@@ -166,6 +176,27 @@ def test_train_evaluate_and_predict_work_on_each_others_files(
     assert drawing.shape == cv2.imread(str(picture)).shape
     joints = json.loads((tmp_path / "predict/joints.json").read_text())
     assert np.array(joints["pictures"][str(picture)]).shape == (2, 17, 3)
+
+
+def test_evaluate_and_predict_take_a_checkpoint_of_the_model_that_is_named(
+    hwl: Command, puppets: Path, tmp_path: Path
+) -> None:
+    state = create_model("litehrnet18").state_dict()
+    torch.save({"state_dict": state}, tmp_path / "theirs.pth")
+    named = ("--weights", tmp_path / "theirs.pth", "--model", "litehrnet18")
+    size = ("--input-height", 64, "--input-width", 32)
+    picture = next((puppets / "val2017").glob("*.jpg"))
+
+    evaluated = hwl(
+        *("evaluate", "--output", tmp_path / "evaluate", "--data", puppets, *named, *size),
+        *("--workers", 0, "--threads", 1, "--bootstrap", 0, "--limit", 2),
+    )
+    predicted = hwl("predict", picture, *named, *size, "--output", tmp_path / "predict")
+
+    assert evaluated[0] == 0 and "ground-truth boxes, flip test" in evaluated[1]
+    run = json.loads((tmp_path / "evaluate/run.json").read_text())
+    assert run["config"]["model"] == "litehrnet18"
+    assert predicted[0] == 0 and (tmp_path / "predict/joints.json").is_file()
 
 
 def test_data_puppets_draws_what_data_check_accepts(hwl: Command, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from hwl.evaluation import (
 )
 from hwl.metrics import COCO_NUMBERS
 from hwl.models import create_model, save_weights
-from hwl.results import read_json
+from hwl.results import fingerprint, read_json
 from hwl.skeletons import LSP, MPII, Skeleton
 
 CODEC = HeatmapCodec((128, 96))
@@ -318,6 +318,21 @@ def test_the_run_folder_has_numbers_protocols_results_and_origin(
     run = read_json(tmp_path / "run.json")
     assert set(run["inputs"]) == {"weights", "annotations", "detections"}
     assert run["config"]["input_width"] == 64 and run["trained"] == {"epochs": 7}
+
+
+def test_the_origin_of_published_weights_is_the_fetched_file(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetched = tmp_path / "fetched.pth"
+    torch.save(create_model("litehrnet18", 14).state_dict(), fetched)
+    monkeypatch.setattr("hwl.models.published.fetch", lambda *_, **hashes: fetched)
+    config = configured(data, Path("openmmlab"), model="litehrnet18", flip=False)
+
+    write_evaluation(tmp_path, config, *evaluate_weights(config))
+
+    run = read_json(tmp_path / "run.json")
+    assert run["inputs"]["weights"] == f"fetched.pth sha256:{fingerprint(fetched)}"
+    assert (run["config"]["weights"], run["config"]["model"]) == ("openmmlab", "litehrnet18")
 
 
 def test_pck_writes_no_results_file(tmp_path: Path, data: Path, weights: Path) -> None:

@@ -1,7 +1,15 @@
-"""The networks: `create_model` by name, `load_weights` from any checkpoint of theirs."""
+"""The networks: `create_model` by name, `open_model` and `load_weights` from any checkpoint."""
 
 from hwl.models.pose import PoseNet
-from hwl.models.weights import load_model, load_weights, save_weights
+from hwl.models.weights import load_model, load_weights, open_model, save_weights
 from hwl.models.zoo import SYSTEMS, create_model
 
-__all__ = ["SYSTEMS", "PoseNet", "create_model", "load_model", "load_weights", "save_weights"]
+__all__ = [
+    "SYSTEMS",
+    "PoseNet",
+    "create_model",
+    "load_model",
+    "load_weights",
+    "open_model",
+    "save_weights",
+]

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from hwl.errors import HwlError
 from hwl.models.pose import PoseNet
-from hwl.models.zoo import create_model
+from hwl.models.published import fetch_weights
+from hwl.models.zoo import SYSTEMS, create_model
 
 # Wrappers that training frameworks put around a state dict. mmengine keeps averaged weights in
 # "state_dict" and the last raw ones in "ema_state_dict".
@@ -40,6 +41,8 @@ ARRAY_PARTS = [
     type(np.dtype(np.uint8)),
 ]
 BACKBONE = "backbone."
+SAFETENSORS = ".safetensors"
+LAST_LAYER = "head.final_layer.weight"  # (joints, channels, 1, 1) in every system
 SHOWN = 5  # keys listed in an error message
 
 
@@ -51,6 +54,25 @@ def save_weights(model: PoseNet, path: Path) -> None:
     # Written here, for safetensors' own save_file makes files that only their owner can read.
     partial.write_bytes(save(state, metadata={"config": json.dumps(model.config)}))
     partial.replace(path)
+
+
+def open_model(weights: Path | str, model: str = "") -> PoseNet:
+    """A trained network from any source of weights, in evaluation mode.
+
+    Args:
+        weights: without `model`, a weights file of hwl; with it, any checkpoint that `load_weights`
+            reads. A path, a URL or, with `model`, "openmmlab" for its published weights.
+        model: a key of SYSTEMS, for weights that do not say which network they are; the number of
+            joints is the checkpoint's, options are the system's defaults.
+
+    Raises:
+        HwlError: the weights cannot be fetched or read, or are another network's.
+    """
+    path = fetch_weights(str(weights), model)
+    if not model:
+        return load_model(path)
+    state = _read_state(path)
+    return _fill(create_model(model, _count_joints(state, path)), state, path).eval()
 
 
 def load_model(path: Path) -> PoseNet:
@@ -65,31 +87,46 @@ def load_model(path: Path) -> PoseNet:
         config = None
     if not isinstance(config, dict) or "name" not in config:
         raise HwlError(
-            f"{path} does not say which network it is for: create the model by name and use "
-            "hwl.models.load_weights"
+            f"{path} does not say which network it is for: name it by `model` (see "
+            f"hwl.models.open_model), one of {', '.join(SYSTEMS)}"
         )
     if config.get("backbone") == "torchvision-imagenet":
         config["backbone"] = "torchvision"  # the weights come from this file, not from the net
     config.pop("imagenet", None)
-    return load_weights(create_model(**config), path).eval()
+    return _fill(create_model(**config), _read_state(path), path).eval()
 
 
-def load_weights(model: PoseNet, path: Path | str) -> PoseNet:
+def load_weights(model: PoseNet, weights: Path | str) -> PoseNet:
     """Load a checkpoint into a network, strictly, and return the network.
 
     Reads safetensors and PyTorch files (`weights_only=True`, so no code in a pickle runs), the
     keys of `hwl`, of the authors and of mmpose 0.x and 1.x, bare or wrapped by a framework.
 
+    Args:
+        model: is changed only if the checkpoint fits.
+        weights: a path, a URL or "openmmlab" for the published weights of the network's system.
+
     Raises:
         HwlError: the file is missing or broken, or its keys or shapes are another network's.
     """
-    path = Path(path)
+    path = fetch_weights(str(weights), model.config["name"])
+    return _fill(model, _read_state(path), path)
+
+
+def _count_joints(state: dict[str, Tensor], path: Path) -> int:
+    last = state.get(LAST_LAYER)
+    if last is None or last.ndim != 4:
+        raise HwlError(
+            f"{path} has no {LAST_LAYER} of four dimensions, so it is not of a network here: give "
+            f"a checkpoint of {', '.join(SYSTEMS)}"
+        )
+    return len(last)
+
+
+def _fill(model: PoseNet, state: dict[str, Tensor], path: Path) -> PoseNet:
+    """Load a state dict of `_read_state`; `path` is for the refusal of another network's."""
     names = getattr(model.backbone, "checkpoint_names", {})  # where a backbone is torchvision's
-    state = {
-        _our_key(key, names): value
-        for key, value in _read_state(path).items()
-        if not key.startswith(DROPPED)
-    }
+    state = {_backbone_key(key, names): value for key, value in state.items()}
     expected = model.state_dict()
     missing = sorted(expected.keys() - state.keys())
     extra = sorted(state.keys() - expected.keys())
@@ -110,10 +147,14 @@ def load_weights(model: PoseNet, path: Path | str) -> PoseNet:
     return model
 
 
-def _our_key(key: str, names: dict[str, str]) -> str:
+def _our_key(key: str) -> str:
     for prefix, replacement in PREFIXES.items():
         if key.startswith(prefix):
             key = replacement + key.removeprefix(prefix)
+    return key
+
+
+def _backbone_key(key: str, names: dict[str, str]) -> str:
     if not key.startswith(BACKBONE):
         return key
     module, _, tensor = key.removeprefix(BACKBONE).rpartition(".")
@@ -121,8 +162,11 @@ def _our_key(key: str, names: dict[str, str]) -> str:
 
 
 def _metadata(path: Path) -> dict[str, str]:
+    """Of a safetensors file, which is looked through for damage; of another kind of file, none."""
     if not path.is_file():
         raise HwlError(f"{path}: there is no such weights file")
+    if path.suffix != SAFETENSORS:
+        return {}
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             return file.metadata() or {}
@@ -131,11 +175,13 @@ def _metadata(path: Path) -> dict[str, str]:
 
 
 def _read_state(path: Path) -> dict[str, Tensor]:
-    if path.suffix == ".safetensors":
-        _metadata(path)
-        return load_file(path)
-    if not path.is_file():
-        raise HwlError(f"{path}: there is no such weights file")
+    """A checkpoint's tensors by our keys, but for the backbone's, which take the network."""
+    _metadata(path)
+    content = load_file(path) if path.suffix == SAFETENSORS else _read_pickle(path)
+    return {_our_key(key): value for key, value in content.items() if not key.startswith(DROPPED)}
+
+
+def _read_pickle(path: Path) -> dict[str, Tensor]:
     try:
         with torch.serialization.safe_globals(ARRAY_PARTS):
             content = torch.load(path, map_location="cpu", weights_only=True)
@@ -152,6 +198,8 @@ def _read_state(path: Path) -> dict[str, Tensor]:
     for wrapper in WRAPPERS:
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
             content = content[wrapper]
-    if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
+    if not isinstance(content, dict) or not all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items()
+    ):
         raise HwlError(f"{path} holds no state dict (looked for {', '.join(WRAPPERS)} and at top)")
     return content
