@@ -1,8 +1,7 @@
-"""Parameters, multiply-accumulates and latency of the networks."""
+"""Latency of the networks, measured side by side."""
 
 from __future__ import annotations
 
-import copy
 import statistics
 import time
 from collections.abc import Callable
@@ -10,10 +9,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
-import thop
 import torch
 from torch import Tensor, nn
 
+from hwl.counting import CONVOLUTIONS, count
 from hwl.models import SYSTEMS, create_model
 from hwl.progress import progress
 
@@ -29,86 +28,6 @@ class SpeedConfig:
     threads: list[int] = field(default_factory=lambda: [1, 2])  # CPU threads, each a setting
     batch_size: int = 1  # pictures a forward pass
     rounds: int = 20  # interleaved measurements of each system
-
-
-@dataclass(frozen=True)
-class Counts:
-    """Size of a network.
-
-    Attributes:
-        parameters: trainable numbers.
-        macs: multiply-accumulates of convolutions and linear layers alone, one picture.
-        mmcv: what mmcv 1.x's counter prints, which the paper's GFLOPs are: also biases, 2 an
-            element for BN, 1 for ReLU, input elements of pooling, output elements of upsampling.
-    """
-
-    parameters: int
-    macs: int
-    mmcv: int
-
-
-def _add(module: nn.Module, operations: int) -> None:
-    module.total_ops += torch.DoubleTensor([operations])
-
-
-def _conv_macs(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> int:
-    """A transposed convolution works once per input element, thop's own rule takes the output."""
-    transposed = isinstance(module, nn.ConvTranspose2d)
-    elements = (inputs[0] if transposed else output).numel()
-    return elements * module.weight[0].numel()
-
-
-def _conv(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-    _add(module, _conv_macs(module, inputs, output))
-
-
-def _conv_and_bias(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-    bias = output.numel() if module.bias is not None else 0
-    _add(module, _conv_macs(module, inputs, output) + bias)
-
-
-def _nothing(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-    """Not counted."""
-
-
-def _per_input(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-    _add(module, inputs[0].numel())
-
-
-def _per_input_twice(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-    _add(module, 2 * inputs[0].numel())
-
-
-def _per_output(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-    _add(module, output.numel())
-
-
-Rule = Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]
-CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
-ELEMENTWISE = (nn.ReLU, nn.ReLU6)
-POOLING = (nn.AdaptiveAvgPool2d, nn.AvgPool2d, nn.MaxPool2d)
-MACS_RULES: dict[type[nn.Module], Rule] = dict.fromkeys(CONVOLUTIONS, _conv) | dict.fromkeys(
-    (nn.BatchNorm2d, *ELEMENTWISE, *POOLING, nn.Upsample), _nothing
-)
-MMCV_RULES: dict[type[nn.Module], Rule] = (
-    dict.fromkeys(CONVOLUTIONS, _conv_and_bias)
-    | dict.fromkeys((*ELEMENTWISE, *POOLING), _per_input)
-    | {nn.BatchNorm2d: _per_input_twice, nn.Upsample: _per_output}
-)
-
-
-def count(model: nn.Module, input_size: tuple[int, int]) -> Counts:
-    """Count a network at a (height, width) input with thop, by both rules."""
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    picture = torch.zeros(1, 3, *input_size)
-    operations = []
-    for rules in (MACS_RULES, MMCV_RULES):
-        # thop leaves buffers in what it profiles.
-        subject = copy.deepcopy(model).eval()
-        operations.append(
-            int(thop.profile(subject, (picture,), custom_ops=rules, verbose=False)[0])
-        )
-    return Counts(parameters, *operations)
 
 
 def latencies(tasks: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
