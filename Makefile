@@ -22,7 +22,7 @@ lint: $(VENV)/installed
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -e '.[test,dev]'
+	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -e '.[runtimes,test,dev]'
 	touch $@
 
 clean:

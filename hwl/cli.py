@@ -1,4 +1,4 @@
-"""The command line `hwl`: run notebooks, train, evaluate, predict, and get data."""
+"""The command line `hwl`: run notebooks, train, evaluate, predict, export, and get data."""
 
 from __future__ import annotations
 
@@ -77,6 +77,9 @@ def predict(
     input_height: int = 256,
     input_width: int = 192,
     flip: bool = True,
+    runtime: str = "eager",
+    calibration_data: str = "",
+    calibration_split: str = "train2017",
 ) -> None:
     """Draw the joints of the persons in pictures.
 
@@ -89,14 +92,47 @@ def predict(
         input_height: pixels.
         input_width: pixels.
         flip: use the flip test.
+        runtime: of hwl.runtimes, or auto: the fastest of float32 precision here.
+        calibration_data: folder in COCO's layout whose persons calibrate an int8 runtime.
+        calibration_split: of that folder.
     """
     from hwl.drawing import predict_and_draw
 
     if not pictures:
         raise HwlError("predict needs at least one picture file")
     size = (input_height, input_width)
-    for path in predict_and_draw(pictures, weights, box, output, size, flip, model):
+    calibration = (calibration_data, calibration_split)
+    for path in predict_and_draw(
+        pictures, weights, box, output, size, flip, model, runtime, calibration
+    ):
         print(path)
+
+
+def export(
+    output: tyro.conf.Positional[Path],
+    weights: str,
+    model: str = "",
+    input_height: int = 256,
+    input_width: int = 192,
+    calibration_data: str = "",
+    calibration_split: str = "train2017",
+) -> None:
+    """Write a trained network for other programs: .onnx, or .safetensors with its configuration.
+
+    Args:
+        output: the file; its ending says which kind.
+        weights: weights file of hwl, any checkpoint or URL with --model, or openmmlab.
+        model: of create_model, if the weights do not name their network (empty: they do).
+        input_height: pixels, of an .onnx file.
+        input_width: pixels, of an .onnx file.
+        calibration_data: folder in COCO's layout whose persons calibrate int8 (empty: float32).
+        calibration_split: of that folder.
+    """
+    from hwl.export import write_network
+
+    size, calibration = (input_height, input_width), (calibration_data, calibration_split)
+    write_network(output, weights, model, size, calibration)
+    print(output)
 
 
 def data_puppets(config: Annotated[PuppetConfig, Inline]) -> None:
@@ -177,7 +213,14 @@ def data() -> None:
     """Make, fetch, check or convert data: puppets, coco, check, lsp, mpii."""
 
 
-COMMANDS = {"run": run, "train": train, "evaluate": evaluate, "predict": predict, "data": data}
+COMMANDS = {
+    "run": run,
+    "train": train,
+    "evaluate": evaluate,
+    "predict": predict,
+    "export": export,
+    "data": data,
+}
 DATA_COMMANDS = {
     "puppets": data_puppets,
     "coco": data_coco,

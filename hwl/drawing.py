@@ -17,6 +17,7 @@ from hwl.metrics import JOINT_THRESHOLD, Persons, oks_to_truth
 from hwl.models import open_model
 from hwl.prediction import predict_picture
 from hwl.results import write_json
+from hwl.runtimes import ready
 from hwl.skeletons import KNOWN, Skeleton
 
 LEFT, RIGHT, MIDDLE = (255, 140, 0), (30, 144, 255), (60, 200, 90)  # RGB, by the joint's side
@@ -108,6 +109,8 @@ def predict_and_draw(
     input_size: tuple[int, int],
     flip: bool,
     model: str = "",
+    runtime: str = "eager",
+    calibration: tuple[Path | str, str] = ("", ""),
 ) -> list[Path]:
     """Predict the persons in picture files, draw them and write the joints beside the drawings.
 
@@ -119,6 +122,8 @@ def predict_and_draw(
         input_size: (height, width) in pixels.
         flip: use the flip test.
         model: of `create_model`, if the weights do not name their network (empty: they do).
+        runtime: what runs the network, as `hwl.runtimes.ready` takes it.
+        calibration: for int8, likewise.
 
     Returns:
         The drawings' paths.
@@ -127,10 +132,11 @@ def predict_and_draw(
         HwlError: a picture or the weights cannot be read, the joints' names are not known, or a
             drawing would take the place of a picture or of another drawing.
     """
-    network = open_model(weights, model)
-    skeletons = [known for known in KNOWN if len(known) == network.config["num_joints"]]
+    trained = open_model(weights, model)
+    joint_count = trained.config["num_joints"]
+    skeletons = [known for known in KNOWN if len(known) == joint_count]
     if not skeletons:
-        raise HwlError(f"{weights} predicts {network.config['num_joints']} joints of no known set")
+        raise HwlError(f"{weights} predicts {joint_count} joints of no known set")
     skeleton = skeletons[0]
     codec = HeatmapCodec(input_size)
     images = [read_picture(path) for path in pictures]  # a bad file is found before any is written
@@ -140,6 +146,7 @@ def predict_and_draw(
         if drawing.resolve() in taken:
             raise HwlError(f"{path}: its drawing {drawing} would overwrite a picture or a drawing")
         taken.add(drawing.resolve())
+    _, network = ready(trained, runtime, input_size, max(len(boxes), 1), calibration)
     output.mkdir(parents=True, exist_ok=True)
     found = {}
     for path, drawing, image in zip(pictures, drawings, images, strict=True):

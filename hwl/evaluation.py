@@ -28,6 +28,7 @@ from hwl.metrics import (
 from hwl.models import PoseNet, open_model
 from hwl.models.published import fetch_weights
 from hwl.prediction import Network, predict
+from hwl.runtimes import ready
 
 METRICS = ("AP", "PCK", "PCKh")
 
@@ -49,7 +50,10 @@ class EvaluateConfig:
     input_width: int = 192  # pixels
     batch_size: int = 64  # crops a forward pass
     workers: int = 2  # processes that read and crop
-    threads: int = 0  # CPU threads of torch (0: its default)
+    threads: int = 0  # CPU threads (0: torch's default)
+    runtime: str = "eager"  # of hwl.runtimes, or auto: the fastest of float32 precision here
+    calibration_data: str = ""  # folder in COCO's layout whose persons calibrate an int8 runtime
+    calibration_split: str = "train2017"  # annotations/person_keypoints_<split>.json there
     bootstrap: int = 200  # resamplings of the pictures for the interval of AP (0: none)
 
 
@@ -75,7 +79,7 @@ class Evaluation:
         return (
             f"{how['boxes']} boxes, {'flip test' if how['flip'] else 'no flip'}, "
             f"{how['decode']} decode, input {how['input']}, {how['pictures']} pictures, "
-            f"{how['persons']} boxes"
+            f"{how['persons']} boxes, runtime {how['runtime']}"
         )
 
 
@@ -90,6 +94,7 @@ def evaluate(
     workers: int = 0,
     device: torch.device | str = "cpu",
     bootstrap: int = 0,
+    runtime: str = "eager",
 ) -> Evaluation:
     """Predict in all boxes and score the predictions.
 
@@ -104,6 +109,7 @@ def evaluate(
         workers: processes that read and crop; 0 does it in this one.
         device: where the network is.
         bootstrap: resamplings for a 95 % interval of AP (0: none).
+        runtime: what the network runs in, to be told with the numbers.
 
     Raises:
         HwlError: unknown metric, or detected boxes with a metric that cannot use them.
@@ -130,6 +136,7 @@ def evaluate(
         "boxes_from": boxes.source,
         "flip": flip,
         "decode": "quarter-pixel",
+        "runtime": runtime,
         "input": f"{codec.input_size[0]}x{codec.input_size[1]}",
         "pictures": len(annotations.picture_ids),
         "persons": len(boxes),
@@ -159,8 +166,8 @@ def evaluate_weights(config: EvaluateConfig) -> tuple[Annotations, list[Evaluati
     keep_freed_memory()
     annotations = load_split(Path(config.data), config.split).first(config.limit)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    network = open_model(config.weights, config.model).to(device)
-    check_joints(network, annotations)
+    model = open_model(config.weights, config.model).to(device)
+    check_joints(model, annotations)
     codec = HeatmapCodec((config.input_height, config.input_width))
     protocols = []
     if len(annotations.ids):
@@ -170,10 +177,14 @@ def evaluate_weights(config: EvaluateConfig) -> tuple[Annotations, list[Evaluati
         protocols.append((load_detections(Path(config.detections), annotations), config.flip))
     if not protocols:
         raise HwlError(f"{annotations.path} has no persons: give detected boxes for its pictures")
+    runtime, network = ready(
+        *(model, config.runtime, codec.input_size, config.batch_size),
+        *((config.calibration_data, config.calibration_split), device),
+    )
     return annotations, [
         evaluate(
             *(network, annotations, boxes, codec, config.metric, flip),
-            *(config.batch_size, config.workers, device, config.bootstrap),
+            *(config.batch_size, config.workers, device, config.bootstrap, runtime),
         )
         for boxes, flip in protocols
     ]

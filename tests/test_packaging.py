@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import itertools
 import re
 from pathlib import Path
 
@@ -40,12 +41,20 @@ def environment_bounds() -> dict[str, str]:
 
 def test_environment_and_pyproject_have_equal_bounds() -> None:
     extras = pyproject()["optional-dependencies"]
-    wanted = bounds([*pyproject()["dependencies"], *extras["test"], *extras["dev"]])
+    wanted = bounds(
+        [*pyproject()["dependencies"], *extras["runtimes"], *extras["test"], *extras["dev"]]
+    )
 
     assert environment_bounds() == wanted
 
 
-@pytest.mark.parametrize("requirement", pyproject()["dependencies"])
+@pytest.mark.parametrize(
+    "requirement",
+    [
+        *pyproject()["dependencies"],
+        *itertools.chain(*pyproject()["optional-dependencies"].values()),
+    ],
+)
 def test_dependency_is_bounded_below_and_above(requirement: str) -> None:
     assert re.search(r">=[^,]+,<", requirement)
 

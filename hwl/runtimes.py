@@ -1,0 +1,364 @@
+"""One network, run by different engines: PyTorch, compiled PyTorch, ONNX Runtime, OpenVINO.
+
+All of them take and give what the network does. Those of float32 precision are held to PyTorch's
+answers when they are prepared; int8 and bfloat16 are approximations.
+"""
+
+from __future__ import annotations
+
+import copy
+import shutil
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from hwl.errors import HwlError
+from hwl.export import (
+    INPUT,
+    cached_onnx,
+    calibration_crops,
+    check_agreement,
+    missing_packages,
+)
+from hwl.models import PoseNet
+from hwl.prediction import Network
+from hwl.rewrites import fold
+
+Size = tuple[int, int]
+
+
+def prepare(
+    model: PoseNet,
+    name: str,
+    input_size: Size,
+    calibration: Tensor | None = None,
+    device: torch.device | str = "cpu",
+) -> Network:
+    """A network in a runtime.
+
+    On a CPU it uses as many threads as torch does now.
+
+    Args:
+        model: the network; it is left as it is, on its device.
+        name: a key of RUNTIMES.
+        input_size: (height, width) in pixels, the only size it will take.
+        calibration: for int8, crops of training persons (`hwl.export.calibration_crops`).
+        device: where pictures will come from, "cpu" or "cuda".
+
+    Returns:
+        (N, 3, height, width) float32 normalised crops on `device` -> (N, K, height/4, width/4)
+        float32 heatmaps there, for any N; a new N may take time to prepare once.
+
+    Raises:
+        HwlError: the runtime cannot run here, int8 has no calibration pictures, or the answers of a
+            float32 runtime are not those of the network.
+    """
+    device = torch.device(device)
+    if reason := unavailable(name, device.type):
+        raise HwlError(reason)
+    runtime = RUNTIMES[name]
+    if runtime.precision != "int8":
+        calibration = None
+    elif calibration is None:
+        raise HwlError(
+            f"runtime '{name}' needs pictures to calibrate int8 with: name a folder in COCO's "
+            "layout with training persons as calibration_data"
+        )
+    try:
+        network = runtime.build(model, input_size, calibration, device)
+        if runtime.precision == "float32":
+            _check(network, model, input_size, device, f"in runtime '{name}'")
+    except HwlError:
+        raise
+    except Exception as error:  # engines and compilers fail with exceptions of their own
+        raise HwlError(
+            f"runtime '{name}' cannot run model '{model.config['name']}' here "
+            f"({type(error).__name__}: {str(error).splitlines()[0]}): use 'eager'"
+        ) from error
+    return network
+
+
+def fastest(
+    model: PoseNet, input_size: Size, batch_size: int, device: torch.device | str = "cpu"
+) -> tuple[str, Network, str]:
+    """The float32 runtime that a short measurement on this machine finds the fastest.
+
+    "compile" is left out: it would compile for a minute.
+
+    Returns:
+        Its name, the network in it, and a sentence that says what was measured.
+    """
+    device = torch.device(device)
+    candidates = [
+        name
+        for name, runtime in RUNTIMES.items()
+        if runtime.precision == "float32"
+        and name != "compile"
+        and not unavailable(name, device.type)
+    ]
+    networks = {name: prepare(model, name, input_size, device=device) for name in candidates}
+    pictures = torch.randn(batch_size, 3, *input_size, device=device)
+    seconds: dict[str, list[float]] = {name: [] for name in networks}
+    for turn in range(-2, 5):
+        for name, network in networks.items():
+            started = time.perf_counter()
+            network(pictures).cpu()  # waits for a GPU
+            if turn >= 0:
+                seconds[name].append(time.perf_counter() - started)
+    times = {name: 1000 * statistics.median(s) / batch_size for name, s in seconds.items()}
+    best = min(times, key=times.get)
+    listed = ", ".join(f"{name} {ms:.1f}" for name, ms in sorted(times.items(), key=lambda t: t[1]))
+    said = f"runtime '{best}' picked of (ms a picture, batch {batch_size}): {listed}"
+    return best, networks[best], said
+
+
+def ready(
+    model: PoseNet,
+    name: str,
+    input_size: Size,
+    batch_size: int,
+    calibration: tuple[Path | str, str] = ("", ""),
+    device: torch.device | str = "cpu",
+) -> tuple[str, Network]:
+    """A network in the runtime of that name, or in the fastest for "auto", which says what it is.
+
+    Args:
+        model: the network.
+        name: a key of RUNTIMES, or "auto".
+        input_size: (height, width) in pixels.
+        batch_size: pictures a forward pass, for "auto" to measure with.
+        calibration: for int8, a folder in COCO's layout and its training split.
+        device: "cpu" or "cuda".
+
+    Returns:
+        The runtime's name and the network.
+
+    Raises:
+        HwlError: as `prepare`, or the calibration pictures cannot be read.
+    """
+    if name == "auto":
+        best, network, said = fastest(model, input_size, batch_size, device)
+        print(said)
+        return best, network
+    folder, split = calibration
+    int8 = name in RUNTIMES and RUNTIMES[name].precision == "int8"
+    crops = calibration_crops(Path(folder), split, input_size) if int8 and folder else None
+    return name, prepare(model, name, input_size, crops, device)
+
+
+def unavailable(name: str, device: str) -> str:
+    """Why a runtime cannot run on a device ("cpu" or "cuda") of this machine; empty if it can.
+
+    Raises:
+        HwlError: there is no such runtime.
+    """
+    if name not in RUNTIMES:
+        raise HwlError(f"runtime '{name}' is not one of auto, {', '.join(RUNTIMES)}")
+    runtime = RUNTIMES[name]
+    if device not in runtime.devices:
+        return f"runtime '{name}' runs on {' and '.join(runtime.devices)}, not on {device}"
+    if device == "cuda" and not torch.cuda.is_available():
+        return f"runtime '{name}' on cuda needs a GPU, and PyTorch finds none"
+    if name == "compile" and device == "cpu" and not (shutil.which("g++") or shutil.which("clang")):
+        return "runtime 'compile' needs a C++ compiler: install g++ or use another runtime"
+    fault = missing_packages(*runtime.packages)
+    return f"runtime '{name}': {fault}" if fault else ""
+
+
+def _check(
+    network: Network, model: PoseNet, input_size: Size, device: torch.device, what: str
+) -> None:
+    pictures = torch.randn(1, 3, *input_size, generator=torch.Generator().manual_seed(1)).to(device)
+    expected = _eager(model, input_size, None, device)(pictures)
+    check_agreement(network(pictures), expected, what)
+
+
+class FixedBatches:
+    """A network for any number of pictures, of an engine that wants to know the number beforehand.
+
+    A number that is met for the first time is prepared, unless a larger one is there: then the
+    batch is filled up, as the last one of a data set is.
+
+    Args:
+        build: number of pictures -> network for that number.
+    """
+
+    def __init__(self, build: Callable[[int], Network]) -> None:
+        self.build = build
+        self.networks: dict[int, Network] = {}
+
+    def __call__(self, pictures: Tensor) -> Tensor:
+        """(N, 3, H, W) -> (N, K, H/4, W/4)."""
+        count = len(pictures)
+        larger = [n for n in self.networks if n >= count]
+        size = min(larger) if larger and count > 1 else count  # one picture alone is common
+        if size not in self.networks:
+            self.networks[size] = self.build(size)
+        if size > count:
+            pictures = torch.cat([pictures, pictures[:1].expand(size - count, -1, -1, -1)])
+        return self.networks[size](pictures)[:count]
+
+
+def _run(network: Callable[[Tensor], Tensor]) -> Network:
+    """Without gradients, float32 out."""
+
+    def run(pictures: Tensor) -> Tensor:
+        with torch.inference_mode():
+            return network(pictures).float()
+
+    return run
+
+
+Build = Callable[[PoseNet, Size, Tensor | None, torch.device], Network]
+
+
+def _eager(model: PoseNet, size: Size, calibration: None, device: torch.device) -> Network:
+    return _run(copy.deepcopy(model).eval().to(device))
+
+
+def _folded(model: PoseNet, device: torch.device, dtype: torch.dtype) -> nn.Module:
+    return fold(model).to(device, dtype, memory_format=torch.channels_last)
+
+
+def _rewritten(dtype: torch.dtype) -> Build:
+    def build(model: PoseNet, size: Size, calibration: None, device: torch.device) -> Network:
+        network = _folded(model, device, dtype)
+        return _run(lambda x: network(x.to(dtype, memory_format=torch.channels_last)))
+
+    return build
+
+
+def _compiled(dtype: torch.dtype) -> Build:
+    def build(model: PoseNet, size: Size, calibration: None, device: torch.device) -> Network:
+        network = _folded(model, device, dtype)
+        # On a CPU weights become constants that are laid out anew, on a GPU kernels are tried out.
+        how = (
+            {"options": {"freezing": True}}
+            if device.type == "cpu"
+            else {"mode": "max-autotune-no-cudagraphs"}
+        )
+
+        def compile_for(count: int) -> Network:
+            # Exported first: dynamo keeps few compilations of one forward method, which all
+            # networks here share.
+            graph = torch.export.export(network, (_blank(count, size, device, dtype),)).module()
+            compiled = torch.compile(graph, dynamic=False, **how)
+            return _run(lambda x: compiled(x.to(dtype, memory_format=torch.channels_last)))
+
+        return FixedBatches(compile_for)
+
+    return build
+
+
+def _cuda_graph(dtype: torch.dtype) -> Build:
+    def build(model: PoseNet, size: Size, calibration: None, device: torch.device) -> Network:
+        network = _folded(model, device, dtype)
+
+        def capture(count: int) -> Network:
+            pictures = _blank(count, size, device, dtype)
+            graph = torch.cuda.CUDAGraph()
+            with torch.inference_mode():
+                stream = torch.cuda.Stream()
+                stream.wait_stream(torch.cuda.current_stream())
+                with torch.cuda.stream(stream):  # libraries choose their kernels before the capture
+                    for _ in range(3):
+                        network(pictures)
+                torch.cuda.current_stream().wait_stream(stream)
+                with torch.cuda.graph(graph):
+                    heatmaps = network(pictures)
+
+            def replay(x: Tensor) -> Tensor:
+                pictures.copy_(x)
+                graph.replay()
+                return heatmaps.clone()  # the next replay writes there again
+
+            return _run(replay)
+
+        return FixedBatches(capture)
+
+    return build
+
+
+def _blank(count: int, size: Size, device: torch.device, dtype: torch.dtype) -> Tensor:
+    pictures = torch.zeros(count, 3, *size, device=device, dtype=dtype)
+    return pictures.to(memory_format=torch.channels_last)
+
+
+def _onnxruntime(
+    model: PoseNet, size: Size, calibration: Tensor | None, device: torch.device
+) -> Network:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(cached_onnx(model, size, calibration), options)
+    return lambda pictures: torch.from_numpy(
+        session.run(None, {INPUT: pictures.contiguous().numpy()})[0]
+    )
+
+
+def _openvino(
+    model: PoseNet, size: Size, calibration: Tensor | None, device: torch.device
+) -> Network:
+    import openvino
+
+    core = openvino.Core()
+    content = cached_onnx(model, size, calibration)
+    settings = {
+        # Its own choice is bfloat16 where the CPU has it.
+        "INFERENCE_PRECISION_HINT": "f32",
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "PERFORMANCE_HINT": "LATENCY",
+    }
+
+    def compile_for(count: int) -> Network:
+        # A batch left open costs a third of the speed.
+        graph = core.read_model(content)
+        graph.reshape([count, 3, *size])
+        request = core.compile_model(graph, "CPU", settings).create_infer_request()
+        # The answer is copied, for the next request writes there again.
+        return lambda pictures: torch.from_numpy(
+            request.infer({0: pictures.contiguous().numpy()}, share_inputs=True)[0]
+        )
+
+    return FixedBatches(compile_for)
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """An engine at a precision.
+
+    Attributes:
+        precision: "float32", "bfloat16" or "int8".
+        devices: where it runs, of "cpu" and "cuda".
+        build: makes the network of a model.
+        packages: what must be installed beside hwl's own needs.
+    """
+
+    precision: str
+    devices: tuple[str, ...]
+    build: Build
+    packages: tuple[str, ...] = ()
+
+
+BOTH, CPU, CUDA = ("cpu", "cuda"), ("cpu",), ("cuda",)
+EXPORTER = ("onnx", "onnxscript", "onnxruntime")
+FLOAT, HALF = torch.float32, torch.bfloat16
+RUNTIMES = {
+    "eager": Runtime("float32", BOTH, _eager),
+    "rewritten": Runtime("float32", BOTH, _rewritten(FLOAT)),
+    "compile": Runtime("float32", BOTH, _compiled(FLOAT)),
+    "onnxruntime": Runtime("float32", CPU, _onnxruntime, EXPORTER),
+    "openvino": Runtime("float32", CPU, _openvino, (*EXPORTER, "openvino")),
+    "onnxruntime-int8": Runtime("int8", CPU, _onnxruntime, (*EXPORTER, "nncf")),
+    "openvino-int8": Runtime("int8", CPU, _openvino, (*EXPORTER, "openvino", "nncf")),
+    "eager-bf16": Runtime("bfloat16", CUDA, _rewritten(HALF)),
+    "compile-bf16": Runtime("bfloat16", CUDA, _compiled(HALF)),
+    "cuda-graph": Runtime("float32", CUDA, _cuda_graph(FLOAT)),
+    "cuda-graph-bf16": Runtime("bfloat16", CUDA, _cuda_graph(HALF)),
+}

@@ -1,0 +1,207 @@
+"""ONNX files: the network's answers, in float32 exactly enough, in int8 nearly."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from hwl import export
+from hwl.errors import HwlError
+from hwl.export import cached_onnx, calibration_crops, onnx_bytes, write_network
+from hwl.models import PoseNet, create_model, open_model, save_weights
+
+onnx = pytest.importorskip("onnx", reason="the runtimes' packages are not installed")
+ort = pytest.importorskip("onnxruntime", reason="the runtimes' packages are not installed")
+
+SIZE = (64, 64)
+
+
+def ordinary(name: str) -> PoseNet:
+    """A network whose heatmaps are not as tiny as a fresh one's."""
+    torch.manual_seed(0)
+    model = create_model(name, num_joints=3).eval()
+    for module in model.modules():
+        if hasattr(module, "reset_parameters"):
+            module.reset_parameters()
+    return model
+
+
+def crops(count: int) -> Tensor:
+    return torch.randn(count, 3, *SIZE, generator=torch.Generator().manual_seed(3))
+
+
+def answers(content: bytes, pictures: Tensor) -> Tensor:
+    session = ort.InferenceSession(content)
+    return torch.from_numpy(session.run(None, {export.INPUT: pictures.numpy()})[0])
+
+
+@pytest.mark.parametrize("name", ["ours", "litehrnet18"])
+def test_a_file_answers_as_the_network_does_for_any_number_of_pictures(name: str) -> None:
+    model = ordinary(name)
+
+    content = onnx_bytes(model, SIZE)
+
+    for count in (1, 5):
+        with torch.inference_mode():
+            expected = model(crops(count))
+        difference = (answers(content, crops(count)) - expected).abs().max()
+        assert difference < 1e-4 * expected.abs().max()
+
+
+def test_int8_is_near_the_network_and_not_equal_to_it() -> None:
+    model = ordinary("ours")
+
+    content = onnx_bytes(model, SIZE, crops(8))
+
+    with torch.inference_mode():
+        expected = model(crops(8))
+    difference = float((answers(content, crops(8)) - expected).std() / expected.std())
+    assert 1e-4 < difference < 0.1
+
+
+def test_int8_weights_take_a_byte_but_for_those_kept_in_float32() -> None:
+    content = onnx.load_from_string(onnx_bytes(ordinary("ours"), SIZE, crops(4)))
+
+    weights = {tensor.name: tensor for tensor in content.graph.initializer}
+    eight = sum(
+        np.prod(tensor.dims)
+        for tensor in weights.values()
+        if tensor.data_type == onnx.TensorProto.INT8
+    )
+    assert eight > 1_500_000
+    assert weights["head.final_layer.weight"].data_type == onnx.TensorProto.FLOAT
+
+
+def test_a_file_says_what_it_is() -> None:
+    content = onnx.load_from_string(onnx_bytes(ordinary("ours"), SIZE))
+
+    told = {entry.key: entry.value for entry in content.metadata_props}
+
+    assert json.loads(told["config"]) == {"name": "ours", "num_joints": 3}
+    assert (told["input"], told["precision"]) == ("64x64", "float32")
+
+
+def test_exporting_leaves_the_network_as_it_was() -> None:
+    model = ordinary("ours").train()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+
+    onnx_bytes(model, SIZE)
+
+    assert model.training
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+def test_an_export_that_answers_otherwise_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = ordinary("ours")
+
+    def broken(folded: PoseNet) -> PoseNet:
+        folded.head.final_layer.weight.mul_(1.001)
+        return folded
+
+    monkeypatch.setattr(export, "defer_interleaving", broken)
+
+    with pytest.raises(HwlError, match="answers otherwise than PyTorch"):
+        onnx_bytes(model, SIZE)
+
+
+def test_a_missing_package_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    find = export.importlib.util.find_spec
+    monkeypatch.setattr(
+        export.importlib.util, "find_spec", lambda name: None if name == "onnx" else find(name)
+    )
+
+    with pytest.raises(HwlError, match=r"onnx is not installed: pip install 'hwl\[runtimes\]'"):
+        onnx_bytes(ordinary("ours"), SIZE)
+
+
+def test_an_export_is_kept_until_the_weights_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export, "CACHE", tmp_path)
+    made: list[PoseNet] = []
+    monkeypatch.setattr(export, "onnx_bytes", lambda model, *_: made.append(model) or b"file")
+    model = ordinary("ours")
+
+    cached_onnx(model, SIZE, None)
+    cached_onnx(model, SIZE, None)
+    assert len(made) == 1
+    with torch.no_grad():
+        model.head.final_layer.bias.add_(1)
+    cached_onnx(model, SIZE, None)
+    cached_onnx(model, SIZE, crops(2))
+    cached_onnx(model, (64, 96), None)
+
+    assert len(made) == 4
+
+
+def test_the_oldest_exports_go_when_there_are_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export, "CACHE", tmp_path)
+    monkeypatch.setattr(export, "KEPT", 2)
+    monkeypatch.setattr(export, "onnx_bytes", lambda *_: b"file")
+    model = ordinary("ours")
+
+    for height in (32, 64, 96):
+        cached_onnx(model, (height, 64), None)
+
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_weights_are_exported_as_safetensors_with_their_configuration(tmp_path: Path) -> None:
+    model = ordinary("shufflenetv2")
+    torch.save({"state_dict": model.state_dict()}, tmp_path / "theirs.pth")
+
+    write_network(tmp_path / "ours.safetensors", tmp_path / "theirs.pth", "shufflenetv2", SIZE)
+
+    loaded = open_model(tmp_path / "ours.safetensors")
+    assert loaded.config == {"name": "shufflenetv2", "num_joints": 3}
+    with torch.inference_mode():
+        assert torch.equal(loaded(crops(1)), model(crops(1)))
+
+
+def test_another_kind_of_file_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    with pytest.raises(HwlError, match=r"net\.pb: .* must end in \.onnx or \.safetensors"):
+        write_network(tmp_path / "net.pb", tmp_path / "missing.safetensors", "", SIZE)
+
+
+def test_int8_safetensors_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(HwlError, match="saved in float32"):
+        write_network(tmp_path / "net.safetensors", "w.safetensors", "", SIZE, ("data", "train"))
+
+
+def test_an_int8_file_is_written_with_calibration_pictures(tmp_path: Path, puppets: Path) -> None:
+    save_weights(ordinary_for(puppets), tmp_path / "weights.safetensors")
+
+    write_network(
+        tmp_path / "net.onnx", tmp_path / "weights.safetensors", "", SIZE, (puppets, "train2017")
+    )
+
+    told = {entry.key: entry.value for entry in onnx.load(tmp_path / "net.onnx").metadata_props}
+    assert told["precision"] == "int8"
+    assert [path.name for path in tmp_path.glob("net*")] == ["net.onnx"]
+
+
+def ordinary_for(_: Path) -> PoseNet:
+    model = create_model("ours")
+    for module in model.modules():
+        if hasattr(module, "reset_parameters"):
+            module.reset_parameters()
+    return model.eval()
+
+
+def test_calibration_takes_persons_at_even_distances(
+    puppets: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export, "CALIBRATION_PERSONS", 3)
+
+    taken = calibration_crops(puppets, "train2017", SIZE)
+
+    assert taken.shape == (3, 3, *SIZE)
+    assert taken.dtype == torch.float32
+    assert not torch.equal(taken[0], taken[1])

@@ -1,0 +1,176 @@
+"""Exact rewrites: the same heatmaps, from fewer operations."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from hwl.models import SYSTEMS, PoseNet, create_model
+from hwl.rewrites import (
+    PhasedHead,
+    Phases,
+    defer_interleaving,
+    equalise,
+    fold,
+    interleave,
+)
+
+
+def trained_like(name: str, **options: object) -> PoseNet:
+    """A float64 network whose BN layers do something and whose weights are not tiny.
+
+    In float32 the deep ones among these amplify rounding.
+    """
+    torch.manual_seed(0)
+    model = create_model(name, num_joints=5, **options).eval()
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            module.reset_parameters()
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias, std=0.2)
+            module.running_mean.normal_(std=0.2)
+            module.running_var.uniform_(0.1, 0.5)
+    return model.double()
+
+
+def pictures() -> Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(2, 3, 64, 96, generator=generator, dtype=torch.float64)
+
+
+def relative_difference(one: Tensor, other: Tensor) -> float:
+    return float((one - other).abs().max() / other.abs().max())
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_a_folded_network_gives_the_same_heatmaps(name: str) -> None:
+    model = trained_like(name)
+
+    with torch.inference_mode():
+        difference = relative_difference(fold(model)(pictures()), model(pictures()))
+
+    assert difference < 1e-9
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_a_folded_network_has_no_batch_normalisation_left(name: str) -> None:
+    folded = fold(trained_like(name))
+
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
+
+
+def test_folding_leaves_the_network_as_it_was() -> None:
+    model = trained_like("ours").train()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+
+    fold(model)
+
+    assert model.training
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+def test_four_small_convolutions_are_the_transposed_one() -> None:
+    layer = nn.ConvTranspose2d(6, 6, 4, 2, 1, groups=6, bias=False)
+    x = torch.randn(2, 6, 5, 7)
+
+    with torch.inference_mode():
+        together = interleave(Phases(layer)(x))
+
+        assert torch.allclose(together, layer(x), atol=1e-6)
+
+
+def test_phases_are_put_together_pixel_by_pixel() -> None:
+    picture = torch.arange(2 * 3 * 4 * 6).reshape(2, 3, 4, 6)
+    phases = [picture[:, :, row::2, column::2] for row in (0, 1) for column in (0, 1)]
+
+    assert torch.equal(interleave(phases), picture)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("ours", {}),
+        ("ours", {"attention": ["none", "none", "none"]}),
+        ("ours", {"attention": ["full", "full", "full"]}),
+        ("vipnas_mbv3", {}),
+    ],
+)
+def test_a_head_that_works_on_phases_gives_the_same_heatmaps(name: str, options: dict) -> None:
+    folded = fold(trained_like(name, **options))
+
+    phased = defer_interleaving(folded)
+
+    assert isinstance(phased.head, PhasedHead)
+    with torch.inference_mode():
+        assert relative_difference(phased(pictures()), folded(pictures())) < 1e-9
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("mobilenetv2", {}),  # its transposed convolutions mix channels
+        ("litehrnet18", {}),  # it has none
+        ("ours", {"attention": ["none", "none", "cbam"]}),  # it looks at more than a pixel
+    ],
+)
+def test_a_head_that_cannot_work_on_phases_stays_as_it_is(name: str, options: dict) -> None:
+    folded = fold(trained_like(name, **options))
+
+    assert defer_interleaving(folded) is folded
+
+
+def test_folding_scales_each_group_of_a_transposed_convolution_by_its_own_channels() -> None:
+    torch.manual_seed(0)
+    layer = nn.ConvTranspose2d(8, 6, 4, 2, 1, groups=2, bias=False)
+    norm = nn.BatchNorm2d(6).eval()
+    nn.init.uniform_(norm.weight, 0.5, 2)
+    norm.running_var.uniform_(0.1, 2)
+    norm.running_mean.normal_()
+    holder = PoseNet(nn.Identity(), nn.Sequential(layer, norm), {})
+    x = torch.randn(1, 8, 32, 32)
+
+    with torch.inference_mode():
+        plain = functional.batch_norm(
+            layer(x), norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps
+        )
+
+        assert torch.allclose(fold(holder)(x), plain, atol=1e-5)
+
+
+def test_equalised_channels_have_equal_peaks() -> None:
+    folded = fold(trained_like("ours"))
+    assert last_peaks(folded).max() > 2 * last_peaks(folded).median()
+
+    peaks = last_peaks(equalise(folded, pictures()))
+
+    alive = peaks[peaks > 0.01]  # a ReLU of a random network may be silent, or nearly so
+    assert len(alive) > 100
+    assert float((alive - 1).abs().median()) < 1e-9
+    assert peaks.max() < 1 + 1e-9
+
+
+def last_peaks(model: PoseNet) -> Tensor:
+    """The largest value of each channel behind the last transposed convolution, (256,)."""
+    seen: list[Tensor] = []
+    layers = model.head.deconv_layers
+    last = max(i for i, layer in enumerate(layers) if isinstance(layer, nn.ConvTranspose2d))
+    layers[last + 2].register_forward_hook(lambda _, __, y: seen.append(y.amax((0, 2, 3))))
+    with torch.inference_mode():
+        model(pictures())
+    return seen[-1]
+
+
+@pytest.mark.parametrize("name", ["ours", "vipnas_mbv3", "litehrnet18"])
+def test_an_equalised_network_gives_the_same_heatmaps(name: str) -> None:
+    folded = fold(trained_like(name))
+
+    with torch.inference_mode():
+        difference = relative_difference(
+            equalise(folded, pictures())(pictures()), folded(pictures())
+        )
+
+    assert difference < 1e-9

@@ -1,0 +1,272 @@
+"""Runtimes: the same heatmaps from every engine, and one sentence where one cannot run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from hwl import export, runtimes
+from hwl.errors import HwlError
+from hwl.models import PoseNet, create_model
+from hwl.runtimes import RUNTIMES, FixedBatches, fastest, prepare, ready, unavailable
+
+SIZE = (64, 64)
+CPU_FLOAT = [
+    name for name, one in RUNTIMES.items() if one.precision == "float32" and "cpu" in one.devices
+]
+CPU_INT8 = [name for name, one in RUNTIMES.items() if one.precision == "int8"]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Exports are shared by the tests of this file and not kept."""
+    patch = pytest.MonkeyPatch()
+    patch.setattr(export, "CACHE", tmp_path_factory.mktemp("onnx"))
+    yield
+    patch.undo()
+
+
+def ordinary(name: str = "ours") -> PoseNet:
+    """A network whose heatmaps are not as tiny as a fresh one's."""
+    torch.manual_seed(0)
+    model = create_model(name, num_joints=3).eval()
+    for module in model.modules():
+        if hasattr(module, "reset_parameters"):
+            module.reset_parameters()
+    return model
+
+
+def pictures(count: int) -> Tensor:
+    return torch.randn(count, 3, *SIZE, generator=torch.Generator().manual_seed(5))
+
+
+def skip_unless_available(name: str) -> None:
+    if reason := unavailable(name, "cpu"):
+        pytest.skip(reason)
+
+
+@pytest.mark.parametrize("name", CPU_FLOAT)
+@pytest.mark.slow
+def test_a_float32_runtime_gives_the_networks_heatmaps_for_any_batch(name: str) -> None:
+    skip_unless_available(name)
+    model = ordinary()
+
+    network = prepare(model, name, SIZE)
+
+    for count in (1, 1) if name == "compile" else (1, 4, 3, 1):  # it takes long for each
+        with torch.inference_mode():
+            expected = model(pictures(count))
+        found = network(pictures(count))
+        assert found.dtype == torch.float32
+        assert found.shape == expected.shape
+        assert (found - expected).abs().max() < 1e-4 * expected.abs().max()
+
+
+@pytest.mark.parametrize("system", ["mobilenetv2", "shufflenetv2", "vipnas_mbv3"])
+@pytest.mark.slow
+def test_openvino_gives_the_peers_heatmaps(system: str) -> None:
+    skip_unless_available("openvino")
+    model = ordinary(system)
+
+    found = prepare(model, "openvino", SIZE)(pictures(2))
+
+    with torch.inference_mode():
+        expected = model(pictures(2))
+    assert (found - expected).abs().max() < 1e-4 * expected.abs().max()
+
+
+@pytest.mark.parametrize("name", CPU_INT8)
+def test_an_int8_runtime_is_near_the_network(name: str) -> None:
+    skip_unless_available(name)
+    model = ordinary()
+
+    found = prepare(model, name, SIZE, calibration=pictures(8))(pictures(8))
+
+    with torch.inference_mode():
+        expected = model(pictures(8))
+    assert 1e-4 < float((found - expected).std() / expected.std()) < 0.1
+
+
+@pytest.mark.parametrize("name", ["eager", "openvino"])
+def test_an_answer_outlives_the_next_one(name: str) -> None:
+    """The flip test holds the heatmaps of the crops while it asks for those of the mirrored."""
+    skip_unless_available(name)
+    network = prepare(ordinary(), name, SIZE)
+
+    first = network(pictures(2))
+    before = first.clone()
+    network(-pictures(2))
+
+    assert torch.equal(first, before)
+
+
+def test_a_runtime_takes_pictures_that_lie_mirrored_in_memory() -> None:
+    skip_unless_available("openvino")
+    network = prepare(ordinary(), "openvino", SIZE)
+    strided = pictures(2).transpose(2, 3)
+
+    assert torch.equal(network(strided), network(strided.contiguous()))
+
+
+def test_preparing_leaves_the_network_as_it_was() -> None:
+    model = ordinary().train()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+
+    prepare(model, "rewritten", SIZE)(pictures(1))
+
+    assert model.training
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+def test_a_runtime_that_answers_otherwise_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    exact = runtimes.fold
+    monkeypatch.setattr(runtimes, "fold", lambda model: scaled(exact(model)))
+
+    with pytest.raises(HwlError, match=r"in runtime 'rewritten' .* answers otherwise"):
+        prepare(ordinary(), "rewritten", SIZE)
+
+
+def scaled(model: PoseNet) -> PoseNet:
+    model.head.final_layer.weight.mul_(1.001)
+    return model
+
+
+@pytest.mark.parametrize("name", CPU_INT8)
+def test_int8_without_calibration_pictures_is_one_sentence(name: str) -> None:
+    skip_unless_available(name)
+
+    with pytest.raises(HwlError, match=f"'{name}' needs pictures to calibrate int8"):
+        ready(ordinary(), name, SIZE, batch_size=1)
+
+
+def test_an_unknown_runtime_is_named_with_the_known_ones() -> None:
+    with pytest.raises(HwlError, match="'tensorrt' is not one of auto, eager, rewritten"):
+        ready(ordinary(), "tensorrt", SIZE, batch_size=1)
+
+
+def test_a_runtime_of_a_package_that_is_not_installed_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    find = export.importlib.util.find_spec
+    monkeypatch.setattr(
+        export.importlib.util, "find_spec", lambda name: None if name == "openvino" else find(name)
+    )
+
+    with pytest.raises(HwlError, match=r"'openvino': openvino is not installed: pip install"):
+        prepare(ordinary(), "openvino", SIZE)
+
+
+def test_compile_without_a_compiler_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtimes.shutil, "which", lambda _: None)
+
+    with pytest.raises(HwlError, match=r"needs a C\+\+ compiler"):
+        prepare(ordinary(), "compile", SIZE)
+
+
+def test_a_gpus_runtime_says_that_it_is_for_a_gpu() -> None:
+    with pytest.raises(HwlError, match="'cuda-graph' runs on cuda, not on cpu"):
+        prepare(ordinary(), "cuda-graph", SIZE)
+
+
+def test_an_engines_own_failure_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: PoseNet) -> PoseNet:
+        raise RuntimeError("no such kernel\nand a long trace")
+
+    monkeypatch.setattr(runtimes, "fold", fail)
+
+    with pytest.raises(HwlError) as caught:
+        prepare(ordinary(), "rewritten", SIZE)
+
+    assert "cannot run model 'ours' here (RuntimeError: no such kernel)" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_auto_picks_the_fastest_and_says_what_it_measured(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    turns = {"eager": 3.0, "rewritten": 1.0, "onnxruntime": 2.0, "openvino": 4.0}
+    clock = [0.0]
+
+    def prepared(_: PoseNet, name: str, *__: object, **___: object):
+        def network(x: Tensor) -> Tensor:
+            clock[0] += turns[name]
+            return x
+
+        return network
+
+    monkeypatch.setattr(runtimes, "prepare", prepared)
+    monkeypatch.setattr(runtimes, "unavailable", lambda *_: "")
+    monkeypatch.setattr(runtimes.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(
+        runtimes, "RUNTIMES", {name: RUNTIMES[name] for name in (*turns, "openvino-int8")}
+    )
+
+    name, _ = ready(ordinary(), "auto", SIZE, batch_size=2)
+
+    assert name == "rewritten"
+    assert "rewritten 500.0, onnxruntime 1000.0, eager 1500.0" in capsys.readouterr().out
+
+
+def test_auto_keeps_to_runtimes_that_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        runtimes, "unavailable", lambda name, _: "" if name == "eager" else "not here"
+    )
+
+    name, network, _ = fastest(ordinary(), SIZE, batch_size=1)
+
+    assert name == "eager"
+    assert network(pictures(1)).shape == (1, 3, 16, 16)
+
+
+def test_a_batch_of_fixed_size_is_filled_up_and_cut_again() -> None:
+    built: list[int] = []
+    asked: list[int] = []
+
+    def build(count: int):
+        built.append(count)
+
+        def network(x: Tensor) -> Tensor:
+            asked.append(len(x))
+            return x * count
+
+        return network
+
+    batches = FixedBatches(build)
+    x = torch.arange(1.0, 9.0).view(8, 1, 1, 1)
+
+    outputs = [batches(x), batches(x[:5]), batches(x[:1])]
+
+    assert built == [8, 1]
+    assert asked == [8, 8, 1]
+    assert torch.equal(outputs[1], x[:5] * 8)
+    assert torch.equal(outputs[2], x[:1])
+
+
+def test_an_evaluation_runs_in_another_runtime_and_tells_which(
+    trained: Path, puppets: Path, tmp_path: Path
+) -> None:
+    from hwl.evaluation import EvaluateConfig, evaluate_weights
+
+    def evaluated(runtime: str) -> list:
+        config = EvaluateConfig(
+            output=str(tmp_path),
+            weights=str(trained / "best.safetensors"),
+            data=str(puppets),
+            input_height=64,
+            input_width=32,
+            workers=0,
+            bootstrap=0,
+            runtime=runtime,
+            calibration_data=str(puppets),
+        )
+        return evaluate_weights(config)[1]
+
+    plain, rewritten = evaluated("eager"), evaluated("rewritten")
+
+    assert {one.protocol["runtime"] for one in rewritten} == {"rewritten"}
+    assert "runtime rewritten" in rewritten[0].sentence()
+    for one, other in zip(plain, rewritten, strict=True):
+        assert one.metrics == pytest.approx(other.metrics, abs=0.02)
