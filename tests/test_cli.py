@@ -60,6 +60,11 @@ HELP = {
     "predict": [
         *("--weights", "--model", "--box", "--output"),
         *("--input-height", "--input-width", "--no-flip"),
+        *("--runtime", "--calibration-data", "--calibration-split"),
+    ],
+    "export": [
+        *("--weights", "--model", "--input-height", "--input-width"),
+        *("--calibration-data", "--calibration-split"),
     ],
     "data puppets": ["--folder", "--train-images", "--val-images", "--seed"],
     "data coco": ["--folder", "--splits", "--yes", "--keep-zips"],
@@ -237,3 +242,30 @@ def test_data_check_names_a_picture_of_another_size(hwl: Command, copied: Path) 
 
     assert status == 1
     assert f"{path} is {width + 2}x{height} pixels, its annotation says {width}x{height}" in err
+
+
+def test_export_writes_the_file_and_prints_its_name(
+    trained: Path, tmp_path: Path, hwl: Command
+) -> None:
+    target = tmp_path / "exported.safetensors"
+
+    status, out, _ = hwl("export", str(target), "--weights", str(trained / "best.safetensors"))
+
+    assert (status, out.strip()) == (0, str(target))
+    assert target.exists()
+
+
+def test_predict_in_a_runtime_that_does_not_exist_is_one_line(
+    trained: Path, puppets: Path, tmp_path: Path, hwl: Command
+) -> None:
+    picture = next((puppets / "val2017").iterdir())
+    weights = str(trained / "best.safetensors")
+
+    status, _, error = hwl(
+        *("predict", str(picture), "--weights", weights, "--runtime", "tensorrt"),
+        *("--output", str(tmp_path / "drawings")),
+    )
+
+    assert status == 1
+    assert "hwl: runtime 'tensorrt' is not one of auto, eager" in error
+    assert not (tmp_path / "drawings").exists()

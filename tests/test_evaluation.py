@@ -220,9 +220,9 @@ def test_the_protocol_is_told_in_a_sentence(data: Path, annotations: Annotations
     ]
 
     assert sentences[0].startswith("ground-truth boxes, no flip, ")
-    assert sentences[0].endswith("decode, input 128x96, 3 pictures, 5 boxes")
+    assert sentences[0].endswith("decode, input 128x96, 3 pictures, 5 boxes, runtime eager")
     assert sentences[1].startswith("detected boxes, flip test, ")
-    assert sentences[1].endswith("3 pictures, 10 boxes")
+    assert sentences[1].endswith("3 pictures, 10 boxes, runtime eager")
 
 
 def test_the_joint_table_has_each_joints_errors(annotations: Annotations) -> None:
