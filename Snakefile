@@ -75,6 +75,9 @@ rule report:
     input:
         "notebooks/6_report.ipynb",
         expand(f"{RESULTS}/evaluate/{{run}}/notebook.html", run=RUNS),
+        # A clone has the committed results and no weights: asked for here, they are trained first.
+        expand(f"{RESULTS}/train/{{run}}/best.safetensors", run=RUNS),
+        [f"{RESULTS}/evaluate_int8/{run}/notebook.html" for run in RUNS if "int8" in config],
         [f"{RESULTS}/ablations/notebook.html"] if "compare" in config else [],
         f"{RESULTS}/loss_weights/notebook.html",
         f"{RESULTS}/speed/notebook.html",
@@ -148,6 +151,26 @@ rule evaluate:
         "{HWL} run 2_evaluate {params}"
 
 
+if "int8" in config:
+
+    use rule evaluate as evaluate_int8 with:
+        message:
+            "evaluate {wildcards.variant}, seed {wildcards.seed}, in int8"
+        output:
+            f"{RESULTS}/evaluate_int8/{{variant}}-seed{{seed}}/notebook.html",
+        params:
+            lambda wildcards, input, output: parameters(
+                {
+                    "output": os.path.dirname(output[0]),
+                    "weights": input.weights,
+                    **protocol(wildcards.variant),
+                    "runtime": config["int8"],
+                    "calibration_data": recipe(wildcards.variant, 0)["data"],
+                    "calibration_split": recipe(wildcards.variant, 0).get("train_split", "train2017"),
+                }
+            ),
+
+
 rule loss_weights:
     message:
         "what the loss does"
@@ -198,12 +221,13 @@ rule speed:
         "time the networks"
     input:
         "notebooks/5_speed.ipynb",
+        config["data"],
         expand(f"{RESULTS}/evaluate/{{run}}/notebook.html", run=RUNS),
     output:
         f"{RESULTS}/speed/notebook.html",
     params:
         lambda wildcards, output: parameters(
-            {"output": os.path.dirname(output[0]), **config["speed"]}
+            {"output": os.path.dirname(output[0]), "data": config["data"], **config["speed"]}
         ),
     threads: workflow.cores
     resources:

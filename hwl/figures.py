@@ -32,8 +32,12 @@ def save(figure: Figure, folder: Path, name: str) -> None:
 
 def _caption(axis: plt.Axes, text: str) -> None:
     """A figure's conditions over its axes, in lines that fit."""
-    width = 11 * axis.figure.get_figwidth()
-    axis.set_title(textwrap.fill(text, int(width)), fontsize="small", loc="left")
+    axis.set_title(wrapped(text, axis.figure), fontsize="small", loc="left")
+
+
+def wrapped(text: str, figure: Figure) -> str:
+    """A small text in lines that fit a figure's width."""
+    return textwrap.fill(text, int(11 * figure.get_figwidth()))
 
 
 def training_curves(history: pd.DataFrame, metric: str, caption: str) -> Figure:
@@ -54,7 +58,7 @@ def training_curves(history: pd.DataFrame, metric: str, caption: str) -> Figure:
     evaluated = history.dropna(subset=[metric])
     right.plot(evaluated["epoch"], evaluated[metric], marker="o", color=PALETTE[1])
     right.set(xlabel="epoch", ylabel=metric, ylim=(0, 1), title=f"Validation {metric}")
-    figure.suptitle(textwrap.fill(caption, 110), fontsize="small")
+    figure.suptitle(wrapped(caption, figure), fontsize="small")
     return figure
 
 
@@ -178,28 +182,4 @@ def ablation_dots(runs: pd.DataFrame, metric: str, caption: str) -> Figure:
     axis.invert_yaxis()
     axis.set(xlabel=f"{metric} (dots: runs with one seed each; line: mean)")
     _caption(axis, caption)
-    return figure
-
-
-def speed_bars(latencies: pd.DataFrame, caption: str) -> Figure:
-    """Median latency a picture with quartiles, by system and setting.
-
-    Args:
-        latencies: columns `system`, `setting`, `median_ms`, `low_ms` and `high_ms`.
-        caption: hardware and conditions.
-    """
-    order = latencies.groupby("setting", sort=False)["median_ms"].max().index
-    figure, axis = plt.subplots(figsize=(8, 0.45 * len(latencies) + 1.6))
-    names = []
-    for row, entry in enumerate(latencies.itertuples()):
-        colour = PALETTE[list(order).index(entry.setting) % len(PALETTE)]
-        reach = [[entry.median_ms - entry.low_ms], [entry.high_ms - entry.median_ms]]
-        axis.barh(row, entry.median_ms, xerr=reach, color=colour, capsize=3)
-        axis.text(entry.high_ms, row, f"  {1000 / entry.median_ms:.1f} FPS", va="center")
-        names.append(f"{entry.system}, {entry.setting}")
-    axis.set_yticks(range(len(names)), names)
-    axis.invert_yaxis()
-    axis.set(xlabel="ms a picture (median, quartiles)")
-    _caption(axis, caption)
-    axis.margins(x=0.2)
     return figure

@@ -36,9 +36,9 @@ def parameters(cls: type[Job], namespace: Mapping[str, object]) -> Job:
     """The configuration that a notebook's parameters cell spells out.
 
     To be called in the second cell with `globals()`: every plain variable there is a parameter, so
-    that a name which papermill injected by mistake is found. Fields ending in `output`, `data`,
-    `weights`, `detections` or `runs` are paths and, where relative, start at the project's folder;
-    weights may also be a URL or "openmmlab", which are left as they are.
+    that a name which papermill injected by mistake is found. Fields ending in a name of PATH_FIELDS
+    are paths and, where relative, start at the project's folder; weights may also be a URL or
+    "openmmlab", which are left as they are.
 
     Raises:
         HwlError: an unknown parameter, or one of a wrong type; the nearest known one is named.
@@ -57,7 +57,7 @@ def parameters(cls: type[Job], namespace: Mapping[str, object]) -> Job:
     return config.build(cls, values)
 
 
-PATH_FIELDS = ("output", "data", "weights", "detections", "runs")
+PATH_FIELDS = ("output", "data", "weights", "detections", "runs", "accuracy")
 
 
 def _is_path(name: str, value: str) -> bool:

@@ -31,9 +31,6 @@ Network = Callable[[Tensor], Tensor]
 def predict_heatmaps(network: Network, crops: Tensor, skeleton: Skeleton, flip: bool) -> Tensor:
     """Heatmaps of N crops, averaged with those of the mirrored crops where `flip` is set.
 
-    The mirrored heatmaps are turned back, their left and right joints exchanged and moved one
-    column to the right, which aligns them (the flip test of SimpleBaseline).
-
     Args:
         network: the pose network.
         crops: (N, 3, H, W) uint8 RGB.
@@ -47,12 +44,21 @@ def predict_heatmaps(network: Network, crops: Tensor, skeleton: Skeleton, flip: 
     heatmaps = network(pictures).float()
     if not flip:
         return heatmaps
-    mirrored = network(pictures.flip(3)).float()[:, skeleton.flip].flip(3)
+    return average_mirrored(heatmaps, network(pictures.flip(3)).float(), skeleton)
+
+
+def average_mirrored(heatmaps: Tensor, mirrored: Tensor, skeleton: Skeleton) -> Tensor:
+    """Mean of heatmaps and those of the mirrored crops, all (N, K, H/4, W/4).
+
+    The mirrored heatmaps are turned back, their left and right joints exchanged and moved one
+    column to the right, which aligns them (the flip test of SimpleBaseline).
+    """
+    mirrored = mirrored[:, skeleton.flip].flip(3)
     aligned = torch.cat([mirrored[..., :1], mirrored[..., :-1]], dim=3)
     return (heatmaps + aligned) / 2
 
 
-class _PictureCrops(Dataset):
+class PictureCrops(Dataset):
     """One item a picture: the crops of all its boxes, so that a picture is decoded once."""
 
     def __init__(self, annotations: Annotations, boxes: Boxes, codec: HeatmapCodec) -> None:
@@ -68,11 +74,22 @@ class _PictureCrops(Dataset):
 
     def __getitem__(self, item: int) -> tuple[np.ndarray, Tensor, np.ndarray, np.ndarray]:
         """Box numbers (B,), crops (B, 3, H, W) uint8, region centres and sizes (B, 2)."""
+        return self.crop(item, self.read(item))
+
+    def read(self, item: int) -> np.ndarray:
+        """The item's picture, (H, W, 3) uint8 RGB."""
+        return read_picture(self.annotations.picture_path(self._picture_index(item)))
+
+    def crop(
+        self, item: int, picture: np.ndarray
+    ) -> tuple[np.ndarray, Tensor, np.ndarray, np.ndarray]:
+        """The item, given its picture."""
         group = self.groups[item]
-        picture_index = self.boxes.picture_index[group[0]]
-        picture = read_picture(self.annotations.picture_path(picture_index))
-        size = self.annotations.picture_sizes[picture_index]
+        size = self.annotations.picture_sizes[self._picture_index(item)]
         return group, *_crop_boxes(picture, size, self.boxes.boxes[group], self.input_size)
+
+    def _picture_index(self, item: int) -> int:
+        return int(self.boxes.picture_index[self.groups[item][0]])
 
 
 def _crop_boxes(
@@ -112,7 +129,7 @@ def predict(
         One person a box, in the order of the boxes.
     """
     loader = DataLoader(
-        _PictureCrops(annotations, boxes, codec),
+        PictureCrops(annotations, boxes, codec),
         batch_size=None,
         num_workers=workers,
         worker_init_fn=single_threaded_opencv,
@@ -121,7 +138,7 @@ def predict(
     scores = np.zeros((len(boxes), len(annotations.skeleton)))
     areas = np.zeros(len(boxes))
     with torch.inference_mode():
-        for numbers, crops, centres, sizes in _batches(
+        for numbers, crops, centres, sizes in batches(
             progress(loader, "predict", total=len(loader)), batch_size
         ):
             heatmaps = predict_heatmaps(network, crops.to(device), annotations.skeleton, flip)
@@ -132,7 +149,7 @@ def predict(
     return Persons(boxes.picture_index, joints, scores, boxes.scores, areas)
 
 
-def _batches(pictures: Iterator[tuple], batch_size: int) -> Iterator[tuple]:
+def batches(pictures: Iterator[tuple], batch_size: int) -> Iterator[tuple]:
     """Regroup per-picture crops into batches of `batch_size`, the last one shorter."""
     waiting: list[tuple] = []
     count = 0

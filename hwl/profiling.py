@@ -1,20 +1,33 @@
-"""Latency of the networks, measured side by side."""
+"""The speed comparison: systems in runtimes, by device, threads and batch."""
 
 from __future__ import annotations
 
-import statistics
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import gc
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from hwl.codec import HeatmapCodec
 from hwl.counting import CONVOLUTIONS, count
-from hwl.models import SYSTEMS, create_model
+from hwl.data.annotations import Annotations, load_split
+from hwl.errors import HwlError
+from hwl.export import calibration_crops
+from hwl.latency import Networks, Row, Setting, differences, time_networks
+from hwl.models import SYSTEMS, PoseNet, create_model
+from hwl.peak_memory import peak_memory
 from hwl.progress import progress
+from hwl.runtimes import RUNTIMES, prepare, unavailable
+from hwl.speed_tables import EAGER, stage_choice, with_ratios
+from hwl.whole_way import crowded, time_whole_way
+
+JOINTS = 17  # of the networks, where no data tell another number
+SAMPLES = 8  # crops on which runtimes are compared with eager, and which calibrate without data
 
 
 @dataclass(frozen=True)
@@ -23,91 +36,217 @@ class SpeedConfig:
 
     output: str  # the run's folder
     systems: list[str] = field(default_factory=lambda: list(SYSTEMS))  # names of create_model
+    runtimes: list[str] = field(default_factory=lambda: list(RUNTIMES))  # eager must be one
     input_height: int = 256  # pixels
     input_width: int = 192  # pixels
-    threads: list[int] = field(default_factory=lambda: [1, 2])  # CPU threads, each a setting
-    batch_size: int = 1  # pictures a forward pass
-    rounds: int = 20  # interleaved measurements of each system
+    threads: list[int] = field(default_factory=lambda: [1, 0])  # CPU threads (0: all cores)
+    batches: list[int] = field(default_factory=lambda: [1, 8, 32])  # pictures a forward pass
+    rounds: int = 20  # interleaved measurements of each network
+    data: str = ""  # folder in COCO's layout (empty: random pictures, network alone)
+    split: str = "val2017"  # whose pictures are measured from file to joints
+    calibration_split: str = "train2017"  # whose persons calibrate int8
+    pictures: int = 100  # measured from file to joints, those with the most persons
+    memory: bool = False  # measure peak memory too, one process a network (Linux)
+    accuracy: str = ""  # folder of evaluation runs <system>-seed0, for the figure (empty: none)
 
 
-def latencies(tasks: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of every task in every round.
+@dataclass(frozen=True)
+class Speed:
+    """What a speed comparison found, as tables.
 
-    Each round runs every task once, so that a slow spell of the machine meets them all; three
-    rounds of warm-up come first and are not counted. Tasks synchronise by themselves.
+    Attributes:
+        latencies: one row a system, runtime, device, threads and batch: median and quartiles in
+            ms a picture, pictures a second, how many times faster than eager there, and the share
+            of the roofline (float32 alone).
+        roofline: GFLOP/s of a float32 matrix product, measured in turns with each setting.
+        agreement: largest difference from eager's heatmaps over their largest value.
+        skipped: what could not run, and why.
+        memory: peak memory in MiB; empty where it was not asked for.
+        whole_way: seconds by stage from picture files to joints; empty without data.
     """
-    seconds: dict[str, list[float]] = {name: [] for name in tasks}
-    for number in progress(range(-3, rounds), "measure"):
-        for name, task in tasks.items():
-            started = time.perf_counter()
-            task()
-            if number >= 0:
-                seconds[name].append(time.perf_counter() - started)
-    return seconds
+
+    latencies: pd.DataFrame
+    roofline: pd.DataFrame
+    agreement: pd.DataFrame
+    skipped: pd.DataFrame
+    memory: pd.DataFrame
+    whole_way: pd.DataFrame
 
 
-def compare_speed(config: SpeedConfig) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Count and time systems on the CPU by threads and, where there is one, on the GPU.
+def compare_speed(config: SpeedConfig) -> Speed:
+    """Time systems in runtimes on the CPU by threads and, where there is one, on the GPU.
 
-    Returns:
-        Counts, one row a system, and latencies, one row a system and setting: median, first and
-        third quartile in ms a picture, and pictures a second.
+    Weights are random, for the time does not depend on them.
+
+    Raises:
+        HwlError: a setting that cannot be measured, or data that cannot be used.
     """
+    _check(config)
     size = (config.input_height, config.input_width)
-    models = {name: create_model(name).apply(_ordinary_weights).eval() for name in config.systems}
-    sizes = pd.DataFrame(
-        {
-            "system": name,
-            "parameters": counts.parameters,
-            "conv MACs (M)": counts.macs / 1e6,
-            "mmcv count (M)": counts.mmcv / 1e6,
-        }
-        for name, counts in ((name, count(model, size)) for name, model in models.items())
-    )
-    settings = [("cpu", threads) for threads in config.threads]
-    if torch.cuda.is_available():
-        settings.append(("cuda", torch.get_num_threads()))
+    annotations = load_split(Path(config.data), config.split) if config.data else None
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # the same weights at every run: what was exported is in the cache
+        joints = len(annotations.skeleton) if annotations else JOINTS
+        crops = _crops(config, size)
+        models = {name: _network(name, joints) for name in config.systems}
+    rows: dict[str, list[Row]] = {field.name: [] for field in fields(Speed)}
+    usable, rows["skipped"] = _usable(config.runtimes)
+    settings = _settings(config.threads)
     before = torch.get_num_threads()
-    rows = []
-    for device, threads in settings:
-        torch.set_num_threads(threads)
-        pictures = torch.randn(config.batch_size, 3, *size, device=device)
-        tasks = {name: _forward(model.to(device), pictures) for name, model in models.items()}
-        setting = "GPU" if device == "cuda" else f"CPU, {threads} thread{'s' * (threads > 1)}"
-        for name, seconds in latencies(tasks, config.rounds).items():
-            milliseconds = 1000 * np.array(seconds) / config.batch_size
-            low, high = np.percentile(milliseconds, [25, 75])
-            median = statistics.median(milliseconds)
-            rows.append(
-                {
-                    "system": name,
-                    "setting": setting,
-                    "batch": config.batch_size,
-                    "median_ms": median,
-                    "low_ms": low,
-                    "high_ms": high,
-                    "FPS": 1000 / median,
-                }
+    try:
+        for setting in settings:
+            torch.set_num_threads(setting.threads)
+            networks, faults = _prepare(models, usable[setting.device], crops, setting)
+            rows["skipped"] += faults
+            here: list[Row] = []
+            # Upwards: an engine of fixed batches would fill a small one up to a larger one.
+            for batch in sorted(config.batches):
+                times, rate = time_networks(networks, size, setting, batch, config.rounds)
+                here += times
+                rows["roofline"].append(rate)
+            rows["latencies"] += here
+            rows["agreement"] += differences(
+                networks, crops[:SAMPLES], min(config.batches), setting
             )
-    torch.set_num_threads(before)
-    return sizes, pd.DataFrame(rows)
+            if setting.threads == settings[-1].threads:
+                if annotations:
+                    rows["whole_way"] += _whole_way(networks, here, annotations, config, setting)
+                if config.memory:
+                    peaks, faults = _peaks(models, networks, crops, setting)
+                    rows["memory"] += peaks
+                    rows["skipped"] += faults
+            del networks
+            _free()
+    finally:
+        torch.set_num_threads(before)
+    tables = {name: pd.DataFrame(found) for name, found in rows.items()}
+    tables["skipped"] = tables["skipped"].drop_duplicates(ignore_index=True)
+    macs = {name: count(model, size).macs for name, model in models.items()}
+    tables["latencies"] = with_ratios(tables["latencies"], tables["roofline"], macs)
+    return Speed(**tables)
 
 
-def _ordinary_weights(module: nn.Module) -> None:
-    """PyTorch's own initialisation of a convolution.
+def _check(config: SpeedConfig) -> None:
+    """HwlError on what would fail after minutes, or mean nothing."""
+    for name in ("systems", "threads", "batches"):
+        if not getattr(config, name):
+            raise HwlError(f"parameter '{name}' is empty: there is nothing to measure")
+    for runtime in config.runtimes:
+        unavailable(runtime, "cpu")  # refuses a name that is none
+    if EAGER not in config.runtimes:
+        raise HwlError("parameter 'runtimes' must have 'eager', which the others are compared with")
+    if min(config.threads) < 0:
+        raise HwlError(f"parameter 'threads' is {config.threads}: numbers from 0 (all cores) up")
+    if min(*config.batches, config.rounds, config.pictures) < 1:
+        raise HwlError("parameters 'batches', 'rounds' and 'pictures' must be at least 1")
+    if config.memory and sys.platform != "linux":
+        raise HwlError("parameter 'memory' is true: peak memory is read from /proc, Linux's alone")
 
-    With the tiny weights that some networks start from, activations become denormal numbers, which
-    a CPU computes many times slower than those of a trained network.
+
+def _settings(threads: list[int]) -> list[Setting]:
+    """The CPU by number of threads, each once and most last, then the GPU."""
+    cores = os.cpu_count() or 1
+    numbers = sorted({number or cores for number in threads})
+    settings = [Setting("cpu", number) for number in numbers]
+    if torch.cuda.is_available():
+        settings.append(Setting("cuda", numbers[-1]))
+    return settings
+
+
+def _network(system: str, joints: int) -> PoseNet:
+    """A network with random weights under which activations depend on the picture to the end.
+
+    The tiny weights that some networks start from make activations denormal numbers, which a CPU
+    computes many times slower than those of a trained network. With PyTorch's own they vanish
+    beside the biases, so that every runtime would agree; with weights that keep the variance
+    through ReLU, rounding errors grow from layer to layer more than in a trained network.
     """
-    if isinstance(module, CONVOLUTIONS):
-        module.reset_parameters()
+    model = create_model(system, joints).eval()
+    for module in model.modules():
+        if isinstance(module, CONVOLUTIONS):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="linear")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    return model
 
 
-def _forward(model: nn.Module, pictures: Tensor) -> Callable[[], None]:
-    def task() -> None:
-        with torch.inference_mode():
-            model(pictures)
-        if pictures.is_cuda:
-            torch.cuda.synchronize()
+def _crops(config: SpeedConfig, size: tuple[int, int]) -> Tensor:
+    """(M, 3, H, W) pictures that calibrate int8 and on which runtimes are compared."""
+    if config.data:
+        return calibration_crops(Path(config.data), config.calibration_split, size)
+    return torch.randn(SAMPLES, 3, *size)
 
-    return task
+
+def _usable(runtimes: list[str]) -> tuple[dict[str, list[str]], list[Row]]:
+    """Runtimes by device, and what cannot run on a device that it is made for."""
+    usable: dict[str, list[str]] = {"cpu": [], "cuda": []}
+    skipped = []
+    for runtime in runtimes:
+        for device in RUNTIMES[runtime].devices:
+            if reason := unavailable(runtime, device):
+                skipped.append(_fault("all", runtime, device, reason))
+            else:
+                usable[device].append(runtime)
+    return usable, skipped
+
+
+def _fault(system: str, runtime: str, device: str, reason: str) -> Row:
+    return {"system": system, "runtime": runtime, "device": device, "reason": reason}
+
+
+def _prepare(
+    models: Mapping[str, PoseNet], runtimes: list[str], crops: Tensor, setting: Setting
+) -> tuple[Networks, list[Row]]:
+    """Every system in every runtime, and those that failed, with the reason."""
+    size = (crops.shape[2], crops.shape[3])
+    networks: Networks = {}
+    faults = []
+    for system, runtime in progress([(s, r) for s in models for r in runtimes], "prepare"):
+        try:
+            networks[system, runtime] = prepare(
+                models[system], runtime, size, crops, setting.device
+            )
+        except HwlError as error:
+            faults.append(_fault(system, runtime, setting.device, str(error)))
+    return networks, faults
+
+
+def _whole_way(
+    networks: Networks,
+    latencies: list[Row],
+    annotations: Annotations,
+    config: SpeedConfig,
+    setting: Setting,
+) -> list[Row]:
+    batches = stage_choice(pd.DataFrame(latencies))
+    return time_whole_way(
+        {key: networks[key] for key in batches},
+        batches,
+        annotations,
+        crowded(annotations, config.pictures),
+        HeatmapCodec((config.input_height, config.input_width)),
+        setting.device,
+    )
+
+
+def _peaks(
+    models: Mapping[str, PoseNet], networks: Networks, crops: Tensor, setting: Setting
+) -> tuple[list[Row], list[Row]]:
+    """Rows of peak memory of all that was prepared, and what failed in a process of its own."""
+    rows, faults = [], []
+    for system, runtime in progress(networks, "peak memory"):
+        where = {"system": system, "runtime": runtime, "device": setting.device}
+        try:
+            peaks = peak_memory(models[system], runtime, crops, setting.device)
+            rows.append({**where, "threads": setting.threads, **peaks})
+        except HwlError as error:
+            faults.append({**where, "reason": str(error)})
+    return rows, faults
+
+
+def _free() -> None:
+    """Give back what a setting's networks held."""
+    torch.compiler.reset()
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 from IPython.display import Image, Markdown, display
+from pandas.io.formats.style import Styler
 
 from hwl import results
 from hwl.errors import HwlError
@@ -27,7 +28,7 @@ def evaluations(config: ReportConfig) -> pd.DataFrame:
         HwlError: there is no evaluation run.
     """
     tables = []
-    for path in each(config, "evaluate/*/protocols.csv"):
+    for path in each(config, "evaluate*/*/protocols.csv"):
         table = pd.read_csv(Path(config.runs) / path)
         run = results.read_json((Path(config.runs) / path).with_name("run.json"))
         trained = run.get("trained", {})
@@ -46,13 +47,28 @@ def evaluations(config: ReportConfig) -> pd.DataFrame:
     )
 
 
+# Columns of `evaluations` that a page is too narrow for, or that the run's name says.
+LEFT_OUT = ("seed", "decode", "AR50", "AR75", "AR_M", "AR_L")
+
+
+def accuracy(table: pd.DataFrame) -> Styler:
+    """`evaluations` as wide as a page: the main columns, the interval in one, in small type."""
+    shown = table.drop(columns=[*LEFT_OUT, "AP_low", "AP_high"], errors="ignore")
+    if "AP_low" in table:
+        ends = zip(table["AP_low"], table["AP_high"], strict=True)
+        interval = ["" if pd.isna(low) else f"{low:.3f} to {high:.3f}" for low, high in ends]
+        shown.insert(shown.columns.get_loc("AP") + 1, "95 % interval", interval)
+    style = shown.style.format(precision=3, na_rep="").hide(axis="index")
+    return style.set_table_attributes('style="font-size: 80%"')
+
+
 def conditions(config: ReportConfig) -> str:
     """Markdown on what made the runs: code, hardware, packages."""
     runs = [results.read_json(Path(config.runs) / path) for path in each(config, "*/*/run.json")]
     commits = sorted({run["git"]["commit"][:10] for run in runs if run["git"]})
     cpus = sorted({f"{run['hardware']['cpu']}, {run['hardware']['cores']} cores" for run in runs})
     gpus = sorted({run["hardware"]["gpu"] for run in runs if run["hardware"]["gpu"]})
-    packages = runs[0]["packages"]
+    packages = {name: v for run in runs for name, v in run["packages"].items() if v}
     return "\n".join(
         [
             f"- **code**: commit {', '.join(commits) or 'unknown'}",
@@ -88,8 +104,3 @@ def show(config: ReportConfig, *names: str) -> None:
 def links(config: ReportConfig) -> str:
     """Markdown list of the executed notebooks, relative to the runs' folder."""
     return "\n".join(f"- [{Path(p).parent}]({p})" for p in each(config, "**/notebook.html"))
-
-
-def markdown(text: str) -> Markdown:
-    """Text to be shown as markdown."""
-    return Markdown(text)

@@ -9,6 +9,7 @@ import json
 import math
 import os
 import platform
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,6 +24,7 @@ from hwl.config import PROJECT
 from hwl.errors import HwlError
 
 PACKAGES = ("hwl", "torch", "torchvision", "numpy", "opencv-python-headless", "pycocotools")
+OPTIONAL_PACKAGES = ("onnx", "onnxruntime", "openvino", "nncf")  # what the runtimes need
 
 
 def partial_folder(folder: Path) -> Path:
@@ -127,7 +129,7 @@ def provenance(config: object, inputs: Mapping[str, Path]) -> dict[str, object]:
             name: f"{path.name} sha256:{fingerprint(path)}" for name, path in inputs.items()
         },
         "git": _git(),
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": {name: _version(name) for name in (*PACKAGES, *OPTIONAL_PACKAGES)},
         "python": platform.python_version(),
         "hardware": hardware(),
         "finished_utc": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -142,6 +144,19 @@ def hardware() -> dict[str, object]:
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }
+
+
+def hardware_slug() -> str:
+    """CPU and GPU model for file names, such as "intel-xeon" or "intel-xeon-nvidia-h200"."""
+    found = hardware()
+    return "-".join(_slug(str(found[kind])) for kind in ("cpu", "gpu") if found[kind])
+
+
+def _slug(model: str) -> str:
+    """A model's name in lower case without trade marks, clock rate and words that all share."""
+    model = re.sub(r"\((r|tm)\)|@.*|\d+-core|with .*", " ", model.lower())
+    words = re.findall(r"[a-z0-9]+(?:[.-][a-z0-9]+)*", model)
+    return "-".join(word for word in words if word not in ("cpu", "gpu", "processor"))
 
 
 def _cpu() -> str:

@@ -17,7 +17,7 @@ import numpy as np
 import papermill
 import pytest
 
-from hwl import config, notebooks
+from hwl import config, notebooks, results
 from hwl.ablations import AblationConfig
 from hwl.errors import HwlError
 from hwl.evaluation import EvaluateConfig
@@ -294,13 +294,15 @@ def profile(puppets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     network = {**data, "weights": str(runs / "train/ours-seed0/best.safetensors")}
     detections = str(puppets / "person_detection_results/val2017_simulated_detections.json")
     evaluation = {"detections": detections, "bootstrap": 5, "threads": 1}
+    speed = {"systems": ["ours"], "runtimes": ["eager", "rewritten"], "threads": [1]}
+    speed |= {"batches": [1, 2], "rounds": 2, "pictures": 2}
     ablations = {"runs": str(runs / "evaluate"), "variants": ["ours"], "baseline": "ours"}
     jobs = {
         "1_train": ("train/ours-seed0", {**data, "epochs": 2, "batch_size": 4, "threads": 1}),
         "2_evaluate": ("evaluate/ours-seed0", {**network, **evaluation}),
         "3_loss_weights": ("loss_weights", {**network, "persons": 4}),
         "4_ablations": ("ablations", ablations),
-        "5_speed": ("speed", {**small, "systems": ["ours"], "threads": [1], "rounds": 2}),
+        "5_speed": ("speed", {**data, **speed, "accuracy": str(runs / "evaluate")}),
         "6_report": ("report", {"runs": str(runs)}),
     }
     with pytest.MonkeyPatch.context() as patch:
@@ -322,12 +324,16 @@ def test_the_six_notebooks_leave_their_runs_and_nothing_half_written(profile: Pa
         "metrics.json keypoints_val2017_results.json",
         "loss_weights": "gradient_shares.csv weight_functions.svg metrics.json pictures/1.png",
         "ablations": "runs.csv comparison.csv ablations.png metrics.json",
-        "speed": "sizes.csv latencies.csv speed.svg metrics.json",
+        "speed": "counting-64x32.csv speed_heatmap.svg accuracy_over_speed.svg whole_way.svg "
+        "metrics.json",
         "report": "evaluations.csv",
     }
     for folder, names in files.items():
         for name in [*names.split(), "run.json", "notebook.ipynb", "notebook.html"]:
             assert (profile / folder / name).stat().st_size > 0
+    machine = results.hardware_slug()
+    for table in ("latencies", "roofline", "agreement", "whole_way"):
+        assert (profile / f"speed/{table}-64x32-{machine}.csv").stat().st_size > 0
     assert [path.name for path in profile.rglob("*.partial*")] == ["ours-seed0.partial"]
     assert "partial" not in (profile / "report/evaluations.csv").read_text()
 
@@ -344,7 +350,7 @@ def test_the_six_notebooks_show_no_error_no_warning_and_nothing_missing(profile:
 @pytest.mark.slow
 def test_the_six_notebooks_embed_no_picture_of_the_data(profile: Path) -> None:
     # Those of the report are the others' figures.
-    figures = {"train": 1, "evaluate": 2, "loss_weights": 2, "ablations": 1, "speed": 1}
+    figures = {"train": 1, "evaluate": 2, "loss_weights": 2, "ablations": 1, "speed": 3}
     for path in profile.rglob("notebook.ipynb"):
         start_of_a_png = path.read_text().count("iVBORw0KGgo")
-        assert start_of_a_png == figures.get(path.relative_to(profile).parts[0], 5), path
+        assert start_of_a_png == figures.get(path.relative_to(profile).parts[0], 7), path

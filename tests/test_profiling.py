@@ -1,60 +1,332 @@
-"""Latencies measured in turns."""
+"""The speed comparison: its settings, what it skips, and what it leaves behind."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+import os
+from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
+from torch import Tensor
 
-from hwl import profiling
-from hwl.models import create_model
-from hwl.profiling import SpeedConfig, compare_speed, latencies
+from hwl import latency, profiling
+from hwl.errors import HwlError
+from hwl.prediction import Network
+from hwl.profiling import SpeedConfig, compare_speed
 
-
-def test_tasks_are_measured_in_turns_after_three_rounds_of_warm_up() -> None:
-    calls: list[str] = []
-
-    seconds = latencies({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, rounds=4)
-
-    assert calls == ["a", "b"] * (3 + 4)
-    assert {name: len(values) for name, values in seconds.items()} == {"a": 4, "b": 4}
+Prepared = list[tuple[str, str, int, str]]
 
 
-def test_a_latency_is_the_time_of_its_own_task() -> None:
-    def sleep(duration: float) -> Callable[[], None]:
-        return lambda: time.sleep(duration)
+@pytest.fixture
+def prepared(monkeypatch: pytest.MonkeyPatch) -> Prepared:
+    """Stands in for the runtimes: quick networks, and a list of what was asked for.
 
-    seconds = latencies({"long": sleep(0.03), "short": sleep(0)}, rounds=3)
+    Lists system, runtime, threads of torch and device. Heatmaps are the same in all but int8.
+    """
+    asked: Prepared = []
 
-    assert min(seconds["long"]) >= 0.03
-    assert min(seconds["short"]) < 0.03
+    def prepare(
+        model: torch.nn.Module,
+        name: str,
+        size: tuple[int, int],
+        calibration: Tensor,
+        device: str,
+    ) -> Network:
+        assert calibration.shape[1:] == (3, *size)
+        asked.append((model.config["name"], name, torch.get_num_threads(), device))
+        error = 0.125 if name.endswith("int8") else 0.0
+
+        def network(pictures: Tensor) -> Tensor:
+            heatmaps = torch.ones(len(pictures), 17, size[0] // 4, size[1] // 4)
+            heatmaps[:, 0, 0, 0] += error
+            return heatmaps
+
+        return network
+
+    def unavailable(name: str, device: str) -> str:
+        if name == "nonsense":
+            raise HwlError("runtime 'nonsense' is not one of eager")
+        if device == "cuda":
+            return "there is no GPU"
+        return "it is not installed" if name == "openvino" else ""
+
+    monkeypatch.setattr(profiling, "prepare", prepare)
+    monkeypatch.setattr(profiling, "unavailable", unavailable)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(latency, "MATRIX", 64)
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    return asked
 
 
-def test_a_comparison_has_a_row_a_system_and_setting() -> None:
-    threads = torch.get_num_threads()
-    config = SpeedConfig(
-        "", ["ours", "shufflenetv2"], input_height=64, input_width=64, threads=[1], rounds=3
+def small(**changes: object) -> SpeedConfig:
+    values = {
+        **{"output": "", "systems": ["ours", "shufflenetv2"]},
+        **{"runtimes": ["eager", "onnxruntime", "openvino-int8"], "input_height": 64},
+        **{"input_width": 64, "threads": [1, 0], "batches": [2, 1], "rounds": 2},
+    }
+    return SpeedConfig(**{**values, **changes})
+
+
+def test_every_system_runtime_threads_and_batch_has_a_row(prepared: Prepared) -> None:
+    found = compare_speed(small()).latencies
+
+    rows = found[["system", "runtime", "device", "threads", "batch"]].itertuples(index=False)
+    assert sorted(tuple(row) for row in rows) == sorted(
+        (system, runtime, "cpu", threads, batch)
+        for system in ("ours", "shufflenetv2")
+        for runtime in ("eager", "onnxruntime", "openvino-int8")
+        for threads in (1, 2)
+        for batch in (1, 2)
+    )
+    assert (found["low_ms"] <= found["median_ms"]).all()
+    assert (found["median_ms"] <= found["high_ms"]).all()
+    precision = dict(zip(found["runtime"], found["precision"], strict=True))
+    assert precision == {"eager": "float32", "onnxruntime": "float32", "openvino-int8": "int8"}
+    assert (found.loc[found["runtime"] == "eager", "times eager"] == 1).all()
+    assert (found["of roofline"].isna() == (found["precision"] == "int8")).all()
+
+
+def test_a_network_is_prepared_once_with_the_threads_of_its_setting(prepared: Prepared) -> None:
+    compare_speed(small())
+
+    assert sorted(prepared) == sorted(
+        (system, runtime, threads, "cpu")
+        for system in ("ours", "shufflenetv2")
+        for runtime in ("eager", "onnxruntime", "openvino-int8")
+        for threads in (1, 2)
     )
 
-    sizes, times = compare_speed(config)
 
-    assert sizes["system"].tolist() == ["ours", "shufflenetv2"]
-    assert sizes["parameters"].tolist() == [3_077_882, 7_550_965]
-    on_cpu = times[times["setting"] == "CPU, 1 thread"]
-    assert on_cpu["system"].tolist() == ["ours", "shufflenetv2"]
-    assert (on_cpu["low_ms"] <= on_cpu["median_ms"]).all()
-    assert (on_cpu["median_ms"] <= on_cpu["high_ms"]).all()
-    assert on_cpu["FPS"].tolist() == pytest.approx((1000 / on_cpu["median_ms"]).tolist())
-    assert torch.get_num_threads() == threads
+def test_equal_numbers_of_threads_are_one_setting(prepared: Prepared) -> None:
+    found = compare_speed(small(threads=[2, 0, 2]))  # two cores here
+
+    assert set(found.latencies["threads"]) == {2}
+    assert len(prepared) == 2 * 3
 
 
-def test_speed_is_not_that_of_denormal_numbers() -> None:
-    """A fresh ViPNAS answers with zeros from denormal activations, many times slower."""
-    model = create_model("vipnas_mbv3").apply(profiling._ordinary_weights).eval()
+def test_small_batches_come_first(prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An engine of fixed batches would fill a small one up to a larger one that it has."""
+    batches: list[int] = []
+    time_networks = profiling.time_networks
+
+    def recorded(*arguments: object) -> tuple:
+        batches.append(arguments[3])
+        return time_networks(*arguments)
+
+    monkeypatch.setattr(profiling, "time_networks", recorded)
+
+    compare_speed(small(threads=[1], batches=[4, 1, 2]))
+
+    assert batches == [1, 2, 4]
+
+
+def test_the_roofline_is_measured_in_every_setting(prepared: Prepared) -> None:
+    found = compare_speed(small())
+
+    settings = found.roofline[["device", "threads", "batch"]].itertuples(index=False)
+    assert [tuple(s) for s in settings] == [
+        ("cpu", threads, batch) for threads in (1, 2) for batch in (1, 2)
+    ]
+    assert (found.roofline["GFLOP/s"] > 0).all()
+
+
+def test_agreement_is_with_eager_in_every_setting(prepared: Prepared) -> None:
+    found = compare_speed(small()).agreement
+
+    difference = found["difference / largest value"]
+    assert (difference[found["runtime"] != "openvino-int8"] == 0).all()
+    assert (difference[found["runtime"] == "openvino-int8"] == 0.125).all()
+    assert len(found) == 2 * 3 * 2
+
+
+def test_what_cannot_run_is_listed_and_the_rest_is_measured(
+    prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare = profiling.prepare
+
+    def failing(model: torch.nn.Module, name: str, *others: object) -> Network:
+        if (model.config["name"], name) == ("ours", "onnxruntime"):
+            raise HwlError("it cannot run this network")
+        return prepare(model, name, *others)
+
+    monkeypatch.setattr(profiling, "prepare", failing)
+    runtimes = ["eager", "onnxruntime", "openvino", "cuda-graph"]
+
+    found = compare_speed(small(runtimes=runtimes, threads=[1]))
+
+    assert {tuple(row) for row in found.skipped.itertuples(index=False)} == {
+        ("all", "eager", "cuda", "there is no GPU"),
+        ("all", "openvino", "cpu", "it is not installed"),
+        ("all", "cuda-graph", "cuda", "there is no GPU"),
+        ("ours", "onnxruntime", "cpu", "it cannot run this network"),
+    }
+    measured = set(zip(found.latencies["system"], found.latencies["runtime"], strict=True))
+    assert measured == {
+        ("ours", "eager"),
+        ("shufflenetv2", "eager"),
+        ("shufflenetv2", "onnxruntime"),
+    }
+
+
+def test_a_fault_of_several_settings_is_listed_once(
+    prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare = profiling.prepare
+
+    def failing(model: torch.nn.Module, name: str, *others: object) -> Network:
+        if name == "onnxruntime":
+            raise HwlError("it cannot run this network")
+        return prepare(model, name, *others)
+
+    monkeypatch.setattr(profiling, "prepare", failing)
+
+    skipped = compare_speed(small(threads=[1, 2])).skipped
+
+    assert len(skipped[skipped["runtime"] == "onnxruntime"]) == 2  # of two systems
+
+
+@pytest.mark.parametrize("fault", [None, KeyboardInterrupt])
+def test_the_number_of_threads_is_restored(
+    fault: type[BaseException] | None, prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = torch.get_num_threads()
+    if fault is None:
+        compare_speed(small(threads=[2]))
+    else:
+
+        def stopped(*arguments: object) -> None:
+            assert torch.get_num_threads() == 2
+            raise fault
+
+        monkeypatch.setattr(profiling, "time_networks", stopped)
+        with pytest.raises(fault):
+            compare_speed(small(threads=[2]))
+
+    assert torch.get_num_threads() == before
+
+
+def test_the_whole_way_is_of_the_most_threads_and_the_crowded_pictures(
+    prepared: Prepared, puppets: Path
+) -> None:
+    found = compare_speed(small(data=str(puppets), pictures=2)).whole_way
+
+    assert set(found["threads"]) == {2} and set(found["pictures"]) == {2}
+    ways = found.groupby(["system", "runtime"])["flip"].agg(list)
+    assert all(flips == [False, True] for flips in ways)
+    for system in ("ours", "shufflenetv2"):
+        runtimes = ways[system].index
+        assert {"eager", "openvino-int8"} <= set(runtimes)
+
+
+def test_without_data_and_memory_there_are_no_such_tables(prepared: Prepared) -> None:
+    found = compare_speed(small(threads=[1]))
+
+    assert found.whole_way.empty and found.memory.empty
+
+
+def test_memory_is_measured_of_all_that_was_prepared(
+    prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def peak(model: torch.nn.Module, runtime: str, crops: Tensor, device: str) -> dict:
+        if runtime == "onnxruntime":
+            raise HwlError("there is too little memory")
+        return {"batch_1_MiB": 1.0}
+
+    monkeypatch.setattr(profiling, "peak_memory", peak)
+    monkeypatch.setattr(profiling.sys, "platform", "linux")
+
+    found = compare_speed(small(memory=True))
+
+    assert len(found.memory) == 2 * 2 and set(found.memory["threads"]) == {2}
+    assert "there is too little memory" in set(found.skipped["reason"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"runtimes": ["onnxruntime"]}, "'runtimes' must have 'eager'"),
+        ({"runtimes": ["eager", "nonsense"]}, "runtime 'nonsense' is not one of"),
+        ({"systems": []}, "'systems' is empty"),
+        ({"threads": []}, "'threads' is empty"),
+        ({"threads": [-1]}, r"'threads' is \[-1\]"),
+        ({"batches": [0, 1]}, "must be at least 1"),
+        ({"rounds": 0}, "must be at least 1"),
+        ({"systems": ["our"]}, "model 'our' is not one of"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_before_anything_is(
+    changes: dict, message: str, prepared: Prepared
+) -> None:
+    with pytest.raises(HwlError, match=message):
+        compare_speed(small(**changes))
+
+    assert not prepared
+
+
+def test_memory_needs_linux(prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(profiling.sys, "platform", "darwin")
+
+    with pytest.raises(HwlError, match="'memory' is true: peak memory is read from /proc"):
+        compare_speed(small(memory=True))
+
+
+def test_a_real_comparison_is_of_the_same_network_and_beneath_the_roofline() -> None:
+    config = small(systems=["ours"], runtimes=["eager", "rewritten"], threads=[1], batches=[1])
+
+    found = compare_speed(config)
+
+    times = found.latencies.set_index("runtime")
+    assert times.loc["rewritten", "times eager"] == pytest.approx(
+        times.loc["eager", "median_ms"] / times.loc["rewritten", "median_ms"]
+    )
+    # Of 256x192; the channel gates of a few per cent have no size to shrink with.
+    macs = 558_997_088 * 64 * 64 / (256 * 192)
+    least = 2 * macs / found.roofline.loc[0, "GFLOP/s"] / 1e6
+    expected = least / times.loc["eager", "median_ms"]
+    assert times.loc["eager", "of roofline"] == pytest.approx(expected, rel=0.05)
+    assert 0 < times.loc["eager", "of roofline"] < 1
+    difference = found.agreement.set_index("runtime")["difference / largest value"]
+    assert difference["eager"] == 0 and difference["rewritten"] < 1e-4
+
+
+@pytest.mark.parametrize("system", ["ours", "vipnas_mbv3", "litehrnet18"])
+def test_heatmaps_of_the_measured_networks_depend_on_the_picture(system: str) -> None:
+    """Where activations vanish, times are those of denormal numbers and all runtimes agree."""
+    torch.manual_seed(0)
+    model = profiling._network(system, 17)
 
     with torch.inference_mode():
-        spread = float(model(torch.randn(1, 3, 64, 64)).std())
+        heatmaps = model(torch.randn(2, 3, 64, 64))
 
-    assert spread > 1e-3
+    assert heatmaps.abs().max() > 1e-20  # normal numbers, the least of which is 1e-38
+    assert (heatmaps[0] - heatmaps[1]).abs().max() > 0.05 * heatmaps.abs().max()
+
+
+def test_weights_are_the_same_at_every_run(
+    prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that what was exported once is found in the cache."""
+    sums: list[float] = []
+    prepare = profiling.prepare
+
+    def recorded(model: torch.nn.Module, *others: object) -> Network:
+        sums.append(sum(float(p.detach().double().abs().sum()) for p in model.parameters()))
+        return prepare(model, *others)
+
+    monkeypatch.setattr(profiling, "prepare", recorded)
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        compare_speed(small(systems=["ours"], runtimes=["eager"], threads=[1], batches=[1]))
+
+    assert sums[0] == sums[1]
+
+
+def test_tables_are_frames_with_units_in_their_columns(prepared: Prepared) -> None:
+    found = compare_speed(small(threads=[1]))
+
+    assert isinstance(found.latencies, pd.DataFrame)
+    assert list(found.latencies) == [
+        *("system", "runtime", "precision", "device", "threads", "batch"),
+        *("median_ms", "low_ms", "high_ms", "FPS", "times eager", "of roofline"),
+    ]

@@ -148,7 +148,8 @@ def test_provenance_says_what_made_a_run(tmp_path: Path) -> None:
     assert made["config"] == {"output": "results/a", "seed": 3}
     assert made["inputs"] == {"val": "val.json sha256:ba7816bf8f01cfea"}
     assert made["packages"]["torch"] == torch.__version__.partition("+")[0]
-    assert all(made["packages"].values()) and set(made["packages"]) == set(results.PACKAGES)
+    assert all(made["packages"][name] for name in results.PACKAGES)
+    assert set(made["packages"]) == {*results.PACKAGES, *results.OPTIONAL_PACKAGES}
     assert made["hardware"]["cpu"] and made["hardware"]["cores"] >= 1
     assert made["hardware"]["threads"] == torch.get_num_threads()
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", made["finished_utc"])
@@ -162,6 +163,23 @@ def test_provenance_has_the_commit_and_whether_the_code_differs() -> None:
         assert git is None
     else:
         assert re.fullmatch("[0-9a-f]{40}", git["commit"]) and isinstance(git["dirty"], bool)
+
+
+@pytest.mark.parametrize(
+    ("cpu", "gpu", "slug"),
+    [
+        ("Intel(R) Xeon(R) Processor", None, "intel-xeon"),
+        ("Intel(R) Core(TM) i7-10750H CPU @ 2.60GHz", None, "intel-core-i7-10750h"),
+        ("AMD EPYC 7763 64-Core Processor", "NVIDIA H200", "amd-epyc-7763-nvidia-h200"),
+        ("AMD Ryzen 7 5800H with Radeon Graphics", None, "amd-ryzen-7-5800h"),
+    ],
+)
+def test_a_machine_has_a_short_name_for_files(
+    cpu: str, gpu: str | None, slug: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(results, "hardware", lambda: {"cpu": cpu, "gpu": gpu})
+
+    assert results.hardware_slug() == slug
 
 
 def test_outside_a_clone_there_is_no_commit(
