@@ -28,7 +28,10 @@ def speed_heatmap(latencies: pd.DataFrame, caption: str) -> Figure:
     systems = latencies["system"].nunique()
     figure, axes = plt.subplots(
         *(len(settings), len(chosen)),
-        figsize=(len(chosen) * (0.8 * columns + 1.4), len(settings) * (0.42 * systems + 1.7)),
+        figsize=(
+            max(len(chosen) * (0.8 * columns + 1.4), 7),
+            len(settings) * (0.42 * systems + 1.7),
+        ),
         squeeze=False,
         sharey=True,
     )
