@@ -62,6 +62,46 @@ def _fold_transposed(layer: nn.ConvTranspose2d, norm: nn.BatchNorm2d) -> Channel
     return ChannelShift(norm.bias - norm.running_mean * scale)
 
 
+class AttendedHeatmaps(nn.Module):
+    """The paper's attention and the last 1x1 convolution as one matrix product a picture.
+
+    With W the convolution, W (x (1 + C + S)) = (W (1 + C)) x + S (W x): the channel gate C scales a
+    few weights, the spatial gate S a few heatmaps, and neither the 256 channels in between. The
+    spatial gate's own 1x1 convolution is one more row of the same product.
+    """
+
+    def __init__(self, attention: FullAttention, final_layer: nn.Conv2d) -> None:
+        super().__init__()
+        self.channel, self.spatial = attention.se, attention.sse
+        self.final_layer = final_layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) features -> (N, K, H, W) heatmaps."""
+        weight = self.final_layer.weight.flatten(1)
+        scaled = weight * (1 + self.channel.gate(x)).flatten(2).mT
+        reduce, activation = self.spatial.conv1.conv, self.spatial.conv1.activation
+        plain = torch.cat([weight, reduce.weight.flatten(1)]).expand(len(x), -1, -1)
+        product = torch.cat([scaled, plain], dim=1) @ x.flatten(2)
+        attended, plain, first = product.split([len(weight), len(weight), 1], dim=1)
+        maps = activation(first.unflatten(2, x.shape[2:]) + reduce.bias)
+        gate = self.spatial.conv2(maps).flatten(2)
+        heatmaps = attended + gate * plain + self.final_layer.bias[:, None]
+        return heatmaps.unflatten(2, x.shape[2:])
+
+
+def merge_attention(folded: PoseNet) -> PoseNet:
+    """A folded network's copy with AttendedHeatmaps, where its head ends with that attention."""
+    if not isinstance(folded.head, DeconvHead):
+        return folded
+    if not isinstance(folded.head.deconv_layers[-1], FullAttention):
+        return folded
+    merged = copy.deepcopy(folded)
+    head = merged.head
+    head.final_layer = AttendedHeatmaps(head.deconv_layers[-1], head.final_layer)
+    head.deconv_layers = head.deconv_layers[:-1]
+    return merged
+
+
 def equalise(folded: PoseNet, crops: Tensor) -> PoseNet:
     """A folded network's copy whose lite head has channels of equal range, before int8.
 

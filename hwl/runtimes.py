@@ -27,7 +27,7 @@ from hwl.export import (
 )
 from hwl.models import PoseNet
 from hwl.prediction import Network
-from hwl.rewrites import fold
+from hwl.rewrites import fold, merge_attention
 
 Size = tuple[int, int]
 
@@ -222,7 +222,8 @@ def _eager(model: PoseNet, size: Size, calibration: None, device: torch.device) 
 
 
 def _folded(model: PoseNet, device: torch.device, dtype: torch.dtype) -> nn.Module:
-    return fold(model).to(device, dtype, memory_format=torch.channels_last)
+    network = merge_attention(fold(model))
+    return network.to(device, dtype, memory_format=torch.channels_last)
 
 
 def _rewritten(dtype: torch.dtype) -> Build:

@@ -22,8 +22,8 @@ from hwl.ablations import AblationConfig
 from hwl.errors import HwlError
 from hwl.evaluation import EvaluateConfig
 from hwl.loss_study import LossStudyConfig
-from hwl.profiling import SpeedConfig
 from hwl.report import ReportConfig
+from hwl.speed.comparison import SpeedConfig
 from hwl.training import TrainConfig
 
 CONFIGS = {

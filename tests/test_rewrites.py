@@ -15,6 +15,7 @@ from hwl.rewrites import (
     equalise,
     fold,
     interleave,
+    merge_attention,
 )
 
 
@@ -162,6 +163,27 @@ def last_peaks(model: PoseNet) -> Tensor:
     with torch.inference_mode():
         model(pictures())
     return seen[-1]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "merges"),
+    [
+        ("ours", {}, True),
+        ("ours", {"attention": ["none", "none", "channel"]}, False),
+        ("mobilenetv2", {}, False),
+        ("litehrnet18", {}, False),
+    ],
+)
+def test_attention_in_one_product_gives_the_same_heatmaps(
+    name: str, options: dict, merges: bool
+) -> None:
+    folded = fold(trained_like(name, **options))
+
+    merged = merge_attention(folded)
+
+    assert (merged is not folded) == merges
+    with torch.inference_mode():
+        assert relative_difference(merged(pictures()), folded(pictures())) < 1e-9
 
 
 @pytest.mark.parametrize("name", ["ours", "vipnas_mbv3", "litehrnet18"])

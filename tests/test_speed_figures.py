@@ -14,8 +14,8 @@ from matplotlib.text import Text
 
 from hwl import paper
 from hwl.models import SYSTEMS
-from hwl.speed_figures import accuracy_over_speed, speed_heatmap, stage_bars
-from hwl.speed_tables import best_batches, paper_figure_points
+from hwl.speed.figures import accuracy_over_speed, speed_heatmap, stage_bars
+from hwl.speed.tables import best_batches, paper_figure_points
 
 CPU = {"eager": "float32", "onnxruntime": "float32", "openvino-int8": "int8"}
 CUDA = {"eager": "float32", "cuda-graph-bf16": "bfloat16"}

@@ -10,7 +10,7 @@ import pytest
 
 from hwl import paper
 from hwl.errors import HwlError
-from hwl.speed_tables import (
+from hwl.speed.tables import (
     best_batches,
     headline,
     measured_accuracy,

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from hwl import peak_memory as module
 from hwl.errors import HwlError
 from hwl.models import create_model, save_weights
-from hwl.peak_memory import peak_memory
+from hwl.speed import memory as module
+from hwl.speed.memory import peak_memory
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 

@@ -13,18 +13,19 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from hwl.allocator import keep_freed_memory
 from hwl.codec import HeatmapCodec
-from hwl.counting import CONVOLUTIONS, count
 from hwl.data.annotations import Annotations, load_split
 from hwl.errors import HwlError
 from hwl.export import calibration_crops
-from hwl.latency import Networks, Row, Setting, differences, time_networks
 from hwl.models import SYSTEMS, PoseNet, create_model
-from hwl.peak_memory import peak_memory
 from hwl.progress import progress
 from hwl.runtimes import RUNTIMES, prepare, unavailable
-from hwl.speed_tables import EAGER, stage_choice, with_ratios
-from hwl.whole_way import crowded, time_whole_way
+from hwl.speed.counting import CONVOLUTIONS, count
+from hwl.speed.latency import Networks, Row, Setting, differences, time_networks
+from hwl.speed.memory import peak_memory
+from hwl.speed.tables import EAGER, stage_choice, with_ratios
+from hwl.speed.whole_way import crowded, time_whole_way
 
 JOINTS = 17  # of the networks, where no data tell another number
 SAMPLES = 8  # crops on which runtimes are compared with eager, and which calibrate without data
@@ -82,6 +83,7 @@ def compare_speed(config: SpeedConfig) -> Speed:
         HwlError: a setting that cannot be measured, or data that cannot be used.
     """
     _check(config)
+    keep_freed_memory()  # as prediction and evaluation do
     size = (config.input_height, config.input_width)
     annotations = load_split(Path(config.data), config.split) if config.data else None
     with torch.random.fork_rng(devices=[]):
@@ -154,20 +156,21 @@ def _settings(threads: list[int]) -> list[Setting]:
 
 
 def _network(system: str, joints: int) -> PoseNet:
-    """A network with random weights under which activations depend on the picture to the end.
+    """A network with random weights and activations of ordinary size, as a trained one has.
 
     The tiny weights that some networks start from make activations denormal numbers, which a CPU
-    computes many times slower than those of a trained network. With PyTorch's own they vanish
-    beside the biases, so that every runtime would agree; with weights that keep the variance
-    through ReLU, rounding errors grow from layer to layer more than in a trained network.
+    computes many times slower. With larger ones and BN that does nothing they vanish in one network
+    and grow in another, and rounding errors with them; hence the statistics of random pictures.
     """
-    model = create_model(system, joints).eval()
+    model = create_model(system, joints).train()
     for module in model.modules():
         if isinstance(module, CONVOLUTIONS):
-            nn.init.kaiming_normal_(module.weight, nonlinearity="linear")
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-    return model
+            module.reset_parameters()
+        elif isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0  # the statistics are those of the pictures to come
+    with torch.no_grad():
+        model(torch.randn(SAMPLES, 3, 128, 96))
+    return model.eval()
 
 
 def _crops(config: SpeedConfig, size: tuple[int, int]) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 from hwl.prediction import Network
 from hwl.progress import progress
 from hwl.runtimes import RUNTIMES
-from hwl.speed_tables import EAGER
+from hwl.speed.tables import EAGER
 
 MATRIX = 2048  # side of the matrices whose product is the roofline
 WARM_UPS = 3  # rounds

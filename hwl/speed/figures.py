@@ -19,7 +19,7 @@ def speed_heatmap(latencies: pd.DataFrame, caption: str) -> Figure:
     """FPS of systems by runtime, one panel a device, threads and batch.
 
     Args:
-        latencies: `hwl.speed_tables.best_batches`; its column `chosen` names the panels' columns.
+        latencies: `hwl.speed.tables.best_batches`; its column `chosen` names the panels' columns.
         caption: hardware and conditions.
     """
     settings = list(latencies.groupby(["device", "threads"], sort=False).groups)
@@ -93,7 +93,7 @@ def accuracy_over_speed(points: pd.DataFrame, caption: str) -> Figure:
     A second panel shows the measured AP, where there is any, over the measured FPS.
 
     Args:
-        points: `hwl.speed_tables.paper_figure_points`.
+        points: `hwl.speed.tables.paper_figure_points`.
         caption: hardware and conditions.
     """
     panels = [("paper AP", "AP in the paper, COCO val2017 (%)", points)]

@@ -10,12 +10,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from hwl import prediction, whole_way
+from hwl import prediction
 from hwl.codec import HeatmapCodec
 from hwl.data.annotations import Annotations, Boxes, load_split
 from hwl.data.transforms import normalise, read_picture
 from hwl.prediction import predict
-from hwl.whole_way import STAGES, crowded, predict_timed, time_whole_way
+from hwl.speed import whole_way
+from hwl.speed.whole_way import STAGES, crowded, predict_timed, time_whole_way
 
 CODEC = HeatmapCodec((64, 32))
 

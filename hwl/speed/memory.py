@@ -61,7 +61,7 @@ def peak_memory(model: PoseNet, runtime: str, crops: Tensor, device: str) -> dic
 
 def _measure(folder: Path, runtime: str, device: str, threads: int) -> dict[str, float]:
     torch.set_num_threads(threads)
-    model, crops = load_model(folder / WEIGHTS), torch.load(folder / CROPS)
+    model, crops = load_model(folder / WEIGHTS), torch.load(folder / CROPS, weights_only=True)
     size = tuple(crops.shape[2:])
     before = _peak(device)
     network = prepare(model, runtime, size, crops, device)

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from hwl import latency, profiling
 from hwl.errors import HwlError
 from hwl.prediction import Network
-from hwl.profiling import SpeedConfig, compare_speed
+from hwl.speed import comparison, latency
+from hwl.speed.comparison import SpeedConfig, compare_speed
 
 Prepared = list[tuple[str, str, int, str]]
 
@@ -51,8 +51,8 @@ def prepared(monkeypatch: pytest.MonkeyPatch) -> Prepared:
             return "there is no GPU"
         return "it is not installed" if name == "openvino" else ""
 
-    monkeypatch.setattr(profiling, "prepare", prepare)
-    monkeypatch.setattr(profiling, "unavailable", unavailable)
+    monkeypatch.setattr(comparison, "prepare", prepare)
+    monkeypatch.setattr(comparison, "unavailable", unavailable)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(latency, "MATRIX", 64)
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
@@ -108,13 +108,13 @@ def test_equal_numbers_of_threads_are_one_setting(prepared: Prepared) -> None:
 def test_small_batches_come_first(prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
     """An engine of fixed batches would fill a small one up to a larger one that it has."""
     batches: list[int] = []
-    time_networks = profiling.time_networks
+    time_networks = comparison.time_networks
 
     def recorded(*arguments: object) -> tuple:
         batches.append(arguments[3])
         return time_networks(*arguments)
 
-    monkeypatch.setattr(profiling, "time_networks", recorded)
+    monkeypatch.setattr(comparison, "time_networks", recorded)
 
     compare_speed(small(threads=[1], batches=[4, 1, 2]))
 
@@ -143,14 +143,14 @@ def test_agreement_is_with_eager_in_every_setting(prepared: Prepared) -> None:
 def test_what_cannot_run_is_listed_and_the_rest_is_measured(
     prepared: Prepared, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    prepare = profiling.prepare
+    prepare = comparison.prepare
 
     def failing(model: torch.nn.Module, name: str, *others: object) -> Network:
         if (model.config["name"], name) == ("ours", "onnxruntime"):
             raise HwlError("it cannot run this network")
         return prepare(model, name, *others)
 
-    monkeypatch.setattr(profiling, "prepare", failing)
+    monkeypatch.setattr(comparison, "prepare", failing)
     runtimes = ["eager", "onnxruntime", "openvino", "cuda-graph"]
 
     found = compare_speed(small(runtimes=runtimes, threads=[1]))
@@ -172,14 +172,14 @@ def test_what_cannot_run_is_listed_and_the_rest_is_measured(
 def test_a_fault_of_several_settings_is_listed_once(
     prepared: Prepared, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    prepare = profiling.prepare
+    prepare = comparison.prepare
 
     def failing(model: torch.nn.Module, name: str, *others: object) -> Network:
         if name == "onnxruntime":
             raise HwlError("it cannot run this network")
         return prepare(model, name, *others)
 
-    monkeypatch.setattr(profiling, "prepare", failing)
+    monkeypatch.setattr(comparison, "prepare", failing)
 
     skipped = compare_speed(small(threads=[1, 2])).skipped
 
@@ -199,7 +199,7 @@ def test_the_number_of_threads_is_restored(
             assert torch.get_num_threads() == 2
             raise fault
 
-        monkeypatch.setattr(profiling, "time_networks", stopped)
+        monkeypatch.setattr(comparison, "time_networks", stopped)
         with pytest.raises(fault):
             compare_speed(small(threads=[2]))
 
@@ -233,8 +233,8 @@ def test_memory_is_measured_of_all_that_was_prepared(
             raise HwlError("there is too little memory")
         return {"batch_1_MiB": 1.0}
 
-    monkeypatch.setattr(profiling, "peak_memory", peak)
-    monkeypatch.setattr(profiling.sys, "platform", "linux")
+    monkeypatch.setattr(comparison, "peak_memory", peak)
+    monkeypatch.setattr(comparison.sys, "platform", "linux")
 
     found = compare_speed(small(memory=True))
 
@@ -265,7 +265,7 @@ def test_what_cannot_be_measured_is_refused_before_anything_is(
 
 
 def test_memory_needs_linux(prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(profiling.sys, "platform", "darwin")
+    monkeypatch.setattr(comparison.sys, "platform", "darwin")
 
     with pytest.raises(HwlError, match="'memory' is true: peak memory is read from /proc"):
         compare_speed(small(memory=True))
@@ -294,7 +294,7 @@ def test_a_real_comparison_is_of_the_same_network_and_beneath_the_roofline() -> 
 def test_heatmaps_of_the_measured_networks_depend_on_the_picture(system: str) -> None:
     """Where activations vanish, times are those of denormal numbers and all runtimes agree."""
     torch.manual_seed(0)
-    model = profiling._network(system, 17)
+    model = comparison._network(system, 17)
 
     with torch.inference_mode():
         heatmaps = model(torch.randn(2, 3, 64, 64))
@@ -308,13 +308,13 @@ def test_weights_are_the_same_at_every_run(
 ) -> None:
     """So that what was exported once is found in the cache."""
     sums: list[float] = []
-    prepare = profiling.prepare
+    prepare = comparison.prepare
 
     def recorded(model: torch.nn.Module, *others: object) -> Network:
         sums.append(sum(float(p.detach().double().abs().sum()) for p in model.parameters()))
         return prepare(model, *others)
 
-    monkeypatch.setattr(profiling, "prepare", recorded)
+    monkeypatch.setattr(comparison, "prepare", recorded)
     for seed in (1, 2):
         torch.manual_seed(seed)
         compare_speed(small(systems=["ours"], runtimes=["eager"], threads=[1], batches=[1]))

@@ -119,7 +119,7 @@ def paper_figure_points(
 
     Args:
         latencies: as measured.
-        counting: `hwl.counting.counting_table` of the systems.
+        counting: `hwl.speed.counting.counting_table` of the systems.
         accuracy: columns `system` and `AP`, measured (0 to 1), or None.
 
     Returns:

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hwl.counting import Counts, count, counting_table
 from hwl.errors import HwlError
 from hwl.models import SYSTEMS, create_model
+from hwl.speed.counting import Counts, count, counting_table
 
 SMALL, LARGE = (256, 192), (384, 288)
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from hwl import latency
-from hwl.latency import Setting, differences, latencies, time_networks
+from hwl.speed import latency
+from hwl.speed.latency import Setting, differences, latencies, time_networks
 
 ONE_THREAD = Setting("cpu", 1)
 

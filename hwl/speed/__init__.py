@@ -1,0 +1,1 @@
+"""Counting and timing: systems in runtimes, side by side."""
