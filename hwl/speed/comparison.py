@@ -13,7 +13,6 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from hwl.allocator import keep_freed_memory
 from hwl.codec import HeatmapCodec
 from hwl.data.annotations import Annotations, load_split
 from hwl.errors import HwlError
@@ -83,7 +82,6 @@ def compare_speed(config: SpeedConfig) -> Speed:
         HwlError: a setting that cannot be measured, or data that cannot be used.
     """
     _check(config)
-    keep_freed_memory()  # as prediction and evaluation do
     size = (config.input_height, config.input_width)
     annotations = load_split(Path(config.data), config.split) if config.data else None
     with torch.random.fork_rng(devices=[]):
