@@ -209,6 +209,7 @@ if "compare" in config:
                     "output": os.path.dirname(output[0]),
                     "runs": f"{RESULTS}/evaluate",
                     "variants": config["compare"],
+                    "baseline": config["compare"][0],
                 }
             ),
         shell:
