@@ -17,8 +17,8 @@ from hwl.metrics import JOINT_THRESHOLD, Persons, oks_to_truth
 from hwl.models import open_model
 from hwl.prediction import predict_picture
 from hwl.results import write_json
-from hwl.runtimes import ready
 from hwl.skeletons import KNOWN, Skeleton
+from hwl.speed.choice import ready
 
 LEFT, RIGHT, MIDDLE = (255, 140, 0), (30, 144, 255), (60, 200, 90)  # RGB, by the joint's side
 SHIFT = 4  # OpenCV draws with 1/16 pixel
@@ -122,7 +122,7 @@ def predict_and_draw(
         input_size: (height, width) in pixels.
         flip: use the flip test.
         model: of `create_model`, if the weights do not name their network (empty: they do).
-        runtime: what runs the network, as `hwl.runtimes.ready` takes it.
+        runtime: what runs the network, as `hwl.speed.choice.ready` takes it.
         calibration: for int8, likewise.
 
     Returns:

@@ -28,7 +28,7 @@ from hwl.metrics import (
 from hwl.models import PoseNet, open_model
 from hwl.models.published import fetch_weights
 from hwl.prediction import Network, predict
-from hwl.runtimes import ready
+from hwl.speed.choice import ready
 
 METRICS = ("AP", "PCK", "PCKh")
 

@@ -21,10 +21,10 @@ ort = pytest.importorskip("onnxruntime", reason="the runtimes' packages are not 
 SIZE = (64, 64)
 
 
-def ordinary(name: str) -> PoseNet:
+def ordinary(name: str, num_joints: int = 3) -> PoseNet:
     """A network whose heatmaps are not as tiny as a fresh one's."""
     torch.manual_seed(0)
-    model = create_model(name, num_joints=3).eval()
+    model = create_model(name, num_joints).eval()
     for module in model.modules():
         if hasattr(module, "reset_parameters"):
             module.reset_parameters()
@@ -176,7 +176,7 @@ def test_int8_safetensors_are_refused(tmp_path: Path) -> None:
 
 
 def test_an_int8_file_is_written_with_calibration_pictures(tmp_path: Path, puppets: Path) -> None:
-    save_weights(ordinary_for(puppets), tmp_path / "weights.safetensors")
+    save_weights(ordinary("ours", num_joints=17), tmp_path / "weights.safetensors")
 
     write_network(
         tmp_path / "net.onnx", tmp_path / "weights.safetensors", "", SIZE, (puppets, "train2017")
@@ -185,14 +185,6 @@ def test_an_int8_file_is_written_with_calibration_pictures(tmp_path: Path, puppe
     told = {entry.key: entry.value for entry in onnx.load(tmp_path / "net.onnx").metadata_props}
     assert told["precision"] == "int8"
     assert [path.name for path in tmp_path.glob("net*")] == ["net.onnx"]
-
-
-def ordinary_for(_: Path) -> PoseNet:
-    model = create_model("ours")
-    for module in model.modules():
-        if hasattr(module, "reset_parameters"):
-            module.reset_parameters()
-    return model.eval()
 
 
 def test_calibration_takes_persons_at_even_distances(

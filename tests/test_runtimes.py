@@ -11,7 +11,9 @@ from torch import Tensor
 from hwl import export, runtimes
 from hwl.errors import HwlError
 from hwl.models import PoseNet, create_model
-from hwl.runtimes import RUNTIMES, FixedBatches, fastest, prepare, ready, unavailable
+from hwl.runtimes import RUNTIMES, FixedBatches, prepare, unavailable
+from hwl.speed import choice, latency
+from hwl.speed.choice import fastest, ready
 
 SIZE = (64, 64)
 CPU_FLOAT = [
@@ -197,11 +199,11 @@ def test_auto_picks_the_fastest_and_says_what_it_measured(
 
         return network
 
-    monkeypatch.setattr(runtimes, "prepare", prepared)
-    monkeypatch.setattr(runtimes, "unavailable", lambda *_: "")
-    monkeypatch.setattr(runtimes.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(choice, "prepare", prepared)
+    monkeypatch.setattr(choice, "unavailable", lambda *_: "")
+    monkeypatch.setattr(latency.time, "perf_counter", lambda: clock[0])
     monkeypatch.setattr(
-        runtimes, "RUNTIMES", {name: RUNTIMES[name] for name in (*turns, "openvino-int8")}
+        choice, "RUNTIMES", {name: RUNTIMES[name] for name in (*turns, "openvino-int8")}
     )
 
     name, _ = ready(ordinary(), "auto", SIZE, batch_size=2)
@@ -212,7 +214,7 @@ def test_auto_picks_the_fastest_and_says_what_it_measured(
 
 def test_auto_keeps_to_runtimes_that_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        runtimes, "unavailable", lambda name, _: "" if name == "eager" else "not here"
+        choice, "unavailable", lambda name, _: "" if name == "eager" else "not here"
     )
 
     name, network, _ = fastest(ordinary(), SIZE, batch_size=1)
