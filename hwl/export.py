@@ -26,7 +26,7 @@ from hwl.data.transforms import normalise
 from hwl.errors import HwlError
 from hwl.models import PoseNet, open_model, save_weights
 from hwl.progress import progress
-from hwl.rewrites import defer_interleaving, equalise, fold
+from hwl.rewrites import equalise, fold, work_on_phases
 
 INPUT, OUTPUT = "pictures", "heatmaps"
 TOLERANCE = 1e-4  # of the largest heatmap value, between a runtime and PyTorch
@@ -35,7 +35,7 @@ EXPORTERS = ("torch", "onnx", "onnxscript")  # their versions make a difference 
 CACHE = Path(pooch.os_cache("hwl")) / "onnx"
 KEPT = 48  # files there
 # Kept in float32: a small part of the work, and each would take conversions to int8 and back.
-FLOAT_OPERATORS = ["Add", "Mul", "GlobalAveragePool", "ReduceMean"]
+FLOAT_OPERATORS = ["Add", "Mul", "GlobalAveragePool", "ReduceMean", "MatMul"]
 
 
 def missing_packages(*packages: str) -> str:
@@ -126,7 +126,7 @@ def onnx_bytes(
     pictures = torch.randn(2, 3, *input_size, generator=torch.Generator().manual_seed(0))
     with _quiet():
         program = torch.onnx.export(
-            defer_interleaving(rewritten),
+            work_on_phases(rewritten),
             (pictures,),
             dynamo=True,
             input_names=[INPUT],

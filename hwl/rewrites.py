@@ -62,31 +62,52 @@ def _fold_transposed(layer: nn.ConvTranspose2d, norm: nn.BatchNorm2d) -> Channel
     return ChannelShift(norm.bias - norm.running_mean * scale)
 
 
+def _pixels(phases: Tensor, side: int) -> Tensor:
+    """(side^2 N, C, H, W) -> (side^2, N, H, W, C), nothing moved where channels come last."""
+    return phases.permute(0, 2, 3, 1).unflatten(0, (side * side, -1))
+
+
+def _pictures(pixels: Tensor, side: int) -> Tensor:
+    """(side^2, N, H, W, C) -> (N, C, side H, side W), the phases put together."""
+    blocks = pixels.unflatten(0, (side, side)).permute(2, 3, 0, 4, 1, 5)
+    return blocks.flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)
+
+
 class AttendedHeatmaps(nn.Module):
     """The paper's attention and the last 1x1 convolution as one matrix product a picture.
 
     With W the convolution, W (x (1 + C + S)) = (W (1 + C)) x + S (W x): the channel gate C scales a
     few weights, the spatial gate S a few heatmaps, and neither the 256 channels in between. The
-    spatial gate's own 1x1 convolution is one more row of the same product.
+    spatial gate's own 1x1 convolution is one more column of the same product.
+
+    Args:
+        attention: the attention.
+        final_layer: the 1x1 convolution to K heatmaps.
+        side: 2 where features come in the four phases of a picture (`Phases`), 1 where whole.
     """
 
-    def __init__(self, attention: FullAttention, final_layer: nn.Conv2d) -> None:
+    def __init__(self, attention: FullAttention, final_layer: nn.Conv2d, side: int = 1) -> None:
         super().__init__()
         self.channel, self.spatial = attention.se, attention.sse
         self.final_layer = final_layer
+        self.side = side
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) features -> (N, K, H, W) heatmaps."""
-        weight = self.final_layer.weight.flatten(1)
-        scaled = weight * (1 + self.channel.gate(x)).flatten(2).mT
+        """(side^2 N, C, H, W) features -> (N, K, side H, side W) heatmaps."""
+        pooled = self.channel.pool(x).unflatten(0, (self.side**2, -1)).mean(0)
+        gate = 1 + self.channel.conv2(self.channel.conv1(pooled)).flatten(2)
+        weight = self.final_layer.weight.flatten(1).T
         reduce, activation = self.spatial.conv1.conv, self.spatial.conv1.activation
-        plain = torch.cat([weight, reduce.weight.flatten(1)]).expand(len(x), -1, -1)
-        product = torch.cat([scaled, plain], dim=1) @ x.flatten(2)
-        attended, plain, first = product.split([len(weight), len(weight), 1], dim=1)
-        maps = activation(first.unflatten(2, x.shape[2:]) + reduce.bias)
-        gate = self.spatial.conv2(maps).flatten(2)
-        heatmaps = attended + gate * plain + self.final_layer.bias[:, None]
-        return heatmaps.unflatten(2, x.shape[2:])
+        plain = torch.cat([weight, reduce.weight.flatten(1).T], dim=1)
+        weights = torch.cat([gate * weight, plain.expand(gate.shape[0], -1, -1)], dim=2)
+
+        product = _pixels(x, self.side).flatten(2, 3) @ weights
+        product = product.unflatten(2, x.shape[2:])
+        joints = weight.shape[1]
+        attended, plain, first = product.split([joints, joints, 1], dim=4)
+        maps = self.spatial.conv2(_pictures(activation(first + reduce.bias), self.side))
+        spatial = functional.pixel_unshuffle(maps, self.side).transpose(0, 1)[..., None]
+        return _pictures(attended + spatial * plain + self.final_layer.bias, self.side)
 
 
 def merge_attention(folded: PoseNet) -> PoseNet:
@@ -123,7 +144,7 @@ def equalise(folded: PoseNet, crops: Tensor) -> PoseNet:
     stages = [
         four
         for four in fours
-        if all(map(isinstance, four, kinds)) and four[0].groups == four[0].in_channels
+        if all(map(isinstance, four, kinds)) and _is_depthwise_transposed(four[0])
     ]
     with torch.inference_mode():
         for transposed, shift, activation, pointwise in stages:
@@ -148,14 +169,16 @@ def _channel_peaks(model: PoseNet, layer: nn.Module, crops: Tensor) -> Tensor:
 # Which of the four taps of a stride-2 kernel reach an even and an odd output pixel, in the order of
 # the input pixels that they weigh: the one before and this one, or this one and the next.
 TAPS = ((3, 1), (2, 0))
+SIDE = len(TAPS)
 
 
 class Phases(nn.Module):
     """A depthwise 4x4 stride-2 transposed convolution as four depthwise 2x2 convolutions.
 
     Output pixels of even and odd row and column see different halves of the kernel and never
-    zeros in between, so each of these four phases is a small convolution of the input. Where low
-    precision has no kernel for transposed convolutions, it has one for these.
+    zeros in between, so each of these four phases is a small convolution of the input. The engines
+    have fast kernels for these, beside int8 layers too. The phases come as a batch four times as
+    large, so that pixelwise layers work on it as they would on the picture.
     """
 
     def __init__(self, layer: nn.ConvTranspose2d) -> None:
@@ -168,79 +191,58 @@ class Phases(nn.Module):
                 conv.weight = nn.Parameter(layer.weight[:, :, rows][..., columns])
                 self.convs.append(conv)
 
-    def forward(self, x: Tensor) -> list[Tensor]:
-        """(N, C, H, W) -> even rows' even and odd columns, odd rows' likewise, each that shape."""
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (4N, C, H, W): even rows' even and odd columns, odd rows' likewise."""
         left, right, top, bottom = (1, 0), (0, 1), (1, 0), (0, 1)
         pads = [columns + rows for rows in (top, bottom) for columns in (left, right)]
-        return [conv(functional.pad(x, pad)) for conv, pad in zip(self.convs, pads, strict=True)]
+        phases = [conv(functional.pad(x, pad)) for conv, pad in zip(self.convs, pads, strict=True)]
+        return torch.cat(phases)
 
 
-def interleave(phases: list[Tensor]) -> Tensor:
-    """Four phases (N, C, H, W) -> the picture (N, C, 2H, 2W) they are of."""
-    return functional.pixel_shuffle(torch.stack(phases, dim=2).flatten(1, 2), 2)
+class Interleave(nn.Module):
+    """Puts the four phases of pictures together."""
+
+    def forward(self, phases: Tensor) -> Tensor:
+        """(4N, C, H, W) -> (N, C, 2H, 2W)."""
+        return _pictures(_pixels(phases, SIDE), SIDE)
 
 
-class PhasedHead(nn.Module):
-    """DeconvHead whose last stage works on the four phases of its transposed convolution.
+def work_on_phases(folded: PoseNet) -> PoseNet:
+    """A folded network's copy that computes depthwise transposed convolutions by `Phases`.
 
-    All that follows works on each pixel alone, save the 3x3 convolution of the spatial gate. So
-    the phases are put together for that one-channel map and for the K heatmaps, not for the 256
-    channels in between.
+    The phases are put together as late as can be, where a layer follows that looks at more than a
+    pixel. After the last stage there is none: with the paper's attention, merged, or without any,
+    it is done for the K heatmaps and not for the 256 channels before. Networks without such a
+    convolution are returned as they are.
     """
-
-    def __init__(self, head: DeconvHead) -> None:
-        super().__init__()
-        layers = list(head.deconv_layers)
-        last = _last_transposed(head)
-        self.before = nn.Sequential(*layers[:last])
-        self.phases = Phases(layers[last])
-        self.attention = layers.pop() if isinstance(layers[-1], FullAttention) else None
-        self.pointwise = nn.Sequential(*layers[last + 1 :])
-        self.final_layer = head.final_layer
-
-    def forward(self, features: Tensor) -> Tensor:
-        """(N, C, H/32, W/32) features -> (N, K, H/4, W/4) heatmaps."""
-        phases = [self.pointwise(phase) for phase in self.phases(self.before(features))]
-        if self.attention is not None:
-            phases = self._attend(phases)
-        return interleave([self.final_layer(phase) for phase in phases])
-
-    def _attend(self, phases: list[Tensor]) -> list[Tensor]:
-        channel, spatial = self.attention.se, self.attention.sse
-        pooled = sum(channel.pool(phase) for phase in phases) / len(phases)
-        gate = 1 + channel.conv2(channel.conv1(pooled))
-        maps = spatial.conv2(interleave([spatial.conv1(phase) for phase in phases]))
-        parts = functional.pixel_unshuffle(maps, 2).chunk(len(phases), dim=1)
-        return [phase * (gate + part) for phase, part in zip(phases, parts, strict=True)]
-
-
-def _last_transposed(head: DeconvHead) -> int:
-    layers = head.deconv_layers
-    return max(i for i, layer in enumerate(layers) if isinstance(layer, nn.ConvTranspose2d))
-
-
-def defer_interleaving(model: PoseNet) -> PoseNet:
-    """A folded network's copy whose last stage works on phases, where that is the same function.
-
-    It is for a depthwise transposed convolution followed by pixelwise layers and, perhaps, the
-    paper's attention; other networks are returned as they are.
-    """
-    head = model.head
-    if not isinstance(head, DeconvHead):
-        return model
-    last = _last_transposed(head)
-    layer, *rest = head.deconv_layers[last:]
-    depthwise = layer.in_channels == layer.out_channels == layer.groups
-    if rest and isinstance(rest[-1], FullAttention):
-        rest.pop()
-    if not depthwise or not all(_is_pixelwise(part) for part in rest):
-        return model
-    phased = copy.deepcopy(model)
-    phased.head = PhasedHead(phased.head)
+    if not isinstance(folded.head, DeconvHead):
+        return folded
+    if not any(map(_is_depthwise_transposed, folded.head.deconv_layers)):
+        return folded
+    phased = copy.deepcopy(merge_attention(folded))
+    head, parts, apart = phased.head, nn.Sequential(), False
+    for name, layer in [*head.deconv_layers.named_children(), ("final_layer", head.final_layer)]:
+        if apart and isinstance(layer, AttendedHeatmaps):
+            layer.side, apart = SIDE, False
+        elif apart and not _is_pixelwise(layer):
+            parts.add_module(f"before_{name}", Interleave())
+            apart = False
+        if _is_depthwise_transposed(layer):
+            layer, apart = Phases(layer), True
+        parts.add_module(name, layer)
+    if apart:
+        parts.add_module("heatmaps", Interleave())
+    phased.head = parts
     return phased
+
+
+def _is_depthwise_transposed(layer: nn.Module) -> bool:
+    if not isinstance(layer, nn.ConvTranspose2d):
+        return False
+    return layer.groups == layer.in_channels == layer.out_channels
 
 
 def _is_pixelwise(layer: nn.Module) -> bool:
     if isinstance(layer, nn.Conv2d):
         return layer.kernel_size == (1, 1)
-    return isinstance(layer, nn.Identity | nn.ReLU | ChannelShift | nn.BatchNorm2d)
+    return isinstance(layer, nn.Identity | nn.ReLU | ChannelShift)

@@ -10,7 +10,8 @@ import pytest
 import torch
 from hypothesis import settings
 
-if TYPE_CHECKING:  # most tests do without what training imports, which takes seconds
+if TYPE_CHECKING:  # most tests do without what these import, which takes seconds
+    from hwl.models import PoseNet
     from hwl.training import TrainConfig
 
 # The tensors here are small, and two threads that wait for each other on a busy machine are slow.
@@ -36,6 +37,22 @@ def puppets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("data") / "puppets"
     return make_puppets(PuppetConfig(str(folder), train_images=8, val_images=3), processes=1)
+
+
+@pytest.fixture(scope="session")
+def ordinary() -> Callable[..., PoseNet]:
+    """Makes networks whose heatmaps are not as tiny as a fresh one's."""
+    from hwl.models import create_model
+
+    def make(name: str = "ours", num_joints: int = 3, **options: object) -> PoseNet:
+        torch.manual_seed(0)
+        model = create_model(name, num_joints, **options).eval()
+        for module in model.modules():
+            if hasattr(module, "reset_parameters"):
+                module.reset_parameters()
+        return model
+
+    return make
 
 
 @pytest.fixture(scope="session")

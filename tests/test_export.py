@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,22 +14,12 @@ from torch import Tensor
 from hwl import export
 from hwl.errors import HwlError
 from hwl.export import cached_onnx, calibration_crops, onnx_bytes, write_network
-from hwl.models import PoseNet, create_model, open_model, save_weights
+from hwl.models import PoseNet, open_model, save_weights
 
 onnx = pytest.importorskip("onnx", reason="the runtimes' packages are not installed")
 ort = pytest.importorskip("onnxruntime", reason="the runtimes' packages are not installed")
 
 SIZE = (64, 64)
-
-
-def ordinary(name: str, num_joints: int = 3) -> PoseNet:
-    """A network whose heatmaps are not as tiny as a fresh one's."""
-    torch.manual_seed(0)
-    model = create_model(name, num_joints).eval()
-    for module in model.modules():
-        if hasattr(module, "reset_parameters"):
-            module.reset_parameters()
-    return model
 
 
 def crops(count: int) -> Tensor:
@@ -41,7 +32,9 @@ def answers(content: bytes, pictures: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("name", ["ours", "litehrnet18"])
-def test_a_file_answers_as_the_network_does_for_any_number_of_pictures(name: str) -> None:
+def test_a_file_answers_as_the_network_does_for_any_number_of_pictures(
+    name: str, ordinary: Callable[..., PoseNet]
+) -> None:
     model = ordinary(name)
 
     content = onnx_bytes(model, SIZE)
@@ -53,7 +46,7 @@ def test_a_file_answers_as_the_network_does_for_any_number_of_pictures(name: str
         assert difference < 1e-4 * expected.abs().max()
 
 
-def test_int8_is_near_the_network_and_not_equal_to_it() -> None:
+def test_int8_is_near_the_network_and_not_equal_to_it(ordinary: Callable[..., PoseNet]) -> None:
     model = ordinary("ours")
 
     content = onnx_bytes(model, SIZE, crops(8))
@@ -64,20 +57,23 @@ def test_int8_is_near_the_network_and_not_equal_to_it() -> None:
     assert 1e-4 < difference < 0.1
 
 
-def test_int8_weights_take_a_byte_but_for_those_kept_in_float32() -> None:
-    content = onnx.load_from_string(onnx_bytes(ordinary("ours"), SIZE, crops(4)))
+@pytest.mark.parametrize(("attention", "last"), [("none", "Conv"), ("full", "MatMul")])
+def test_int8_weights_take_a_byte_but_for_the_last_layers(
+    attention: str, last: str, ordinary: Callable[..., PoseNet]
+) -> None:
+    model = ordinary("ours", attention=["none", "none", attention])
 
-    weights = {tensor.name: tensor for tensor in content.graph.initializer}
-    eight = sum(
-        np.prod(tensor.dims)
-        for tensor in weights.values()
-        if tensor.data_type == onnx.TensorProto.INT8
-    )
+    graph = onnx.load_from_string(onnx_bytes(model, SIZE, crops(4))).graph
+
+    int8 = onnx.TensorProto.INT8
+    eight = sum(np.prod(part.dims) for part in graph.initializer if part.data_type == int8)
     assert eight > 1_500_000
-    assert weights["head.final_layer.weight"].data_type == onnx.TensorProto.FLOAT
+    made_by = {output: node.op_type for node in graph.node for output in node.output}
+    product = [node for node in graph.node if node.op_type == last][-1]
+    assert "DequantizeLinear" not in [made_by.get(name) for name in product.input]
 
 
-def test_a_file_says_what_it_is() -> None:
+def test_a_file_says_what_it_is(ordinary: Callable[..., PoseNet]) -> None:
     content = onnx.load_from_string(onnx_bytes(ordinary("ours"), SIZE))
 
     told = {entry.key: entry.value for entry in content.metadata_props}
@@ -86,7 +82,7 @@ def test_a_file_says_what_it_is() -> None:
     assert (told["input"], told["precision"]) == ("64x64", "float32")
 
 
-def test_exporting_leaves_the_network_as_it_was() -> None:
+def test_exporting_leaves_the_network_as_it_was(ordinary: Callable[..., PoseNet]) -> None:
     model = ordinary("ours").train()
     before = {key: value.clone() for key, value in model.state_dict().items()}
 
@@ -96,20 +92,24 @@ def test_exporting_leaves_the_network_as_it_was() -> None:
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
 
-def test_an_export_that_answers_otherwise_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_export_that_answers_otherwise_is_refused(
+    monkeypatch: pytest.MonkeyPatch, ordinary: Callable[..., PoseNet]
+) -> None:
     model = ordinary("ours")
 
     def broken(folded: PoseNet) -> PoseNet:
         folded.head.final_layer.weight.mul_(1.001)
         return folded
 
-    monkeypatch.setattr(export, "defer_interleaving", broken)
+    monkeypatch.setattr(export, "work_on_phases", broken)
 
     with pytest.raises(HwlError, match="answers otherwise than PyTorch"):
         onnx_bytes(model, SIZE)
 
 
-def test_a_missing_package_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_named_with_its_remedy(
+    monkeypatch: pytest.MonkeyPatch, ordinary: Callable[..., PoseNet]
+) -> None:
     find = export.importlib.util.find_spec
     monkeypatch.setattr(
         export.importlib.util, "find_spec", lambda name: None if name == "onnx" else find(name)
@@ -120,7 +120,7 @@ def test_a_missing_package_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPa
 
 
 def test_an_export_is_kept_until_the_weights_change(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ordinary: Callable[..., PoseNet]
 ) -> None:
     monkeypatch.setattr(export, "CACHE", tmp_path)
     made: list[PoseNet] = []
@@ -140,7 +140,7 @@ def test_an_export_is_kept_until_the_weights_change(
 
 
 def test_the_oldest_exports_go_when_there_are_many(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ordinary: Callable[..., PoseNet]
 ) -> None:
     monkeypatch.setattr(export, "CACHE", tmp_path)
     monkeypatch.setattr(export, "KEPT", 2)
@@ -153,7 +153,9 @@ def test_the_oldest_exports_go_when_there_are_many(
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_weights_are_exported_as_safetensors_with_their_configuration(tmp_path: Path) -> None:
+def test_weights_are_exported_as_safetensors_with_their_configuration(
+    tmp_path: Path, ordinary: Callable[..., PoseNet]
+) -> None:
     model = ordinary("shufflenetv2")
     torch.save({"state_dict": model.state_dict()}, tmp_path / "theirs.pth")
 
@@ -175,7 +177,9 @@ def test_int8_safetensors_are_refused(tmp_path: Path) -> None:
         write_network(tmp_path / "net.safetensors", "w.safetensors", "", SIZE, ("data", "train"))
 
 
-def test_an_int8_file_is_written_with_calibration_pictures(tmp_path: Path, puppets: Path) -> None:
+def test_an_int8_file_is_written_with_calibration_pictures(
+    tmp_path: Path, puppets: Path, ordinary: Callable[..., PoseNet]
+) -> None:
     save_weights(ordinary("ours", num_joints=17), tmp_path / "weights.safetensors")
 
     write_network(

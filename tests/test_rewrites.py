@@ -9,13 +9,12 @@ from torch.nn import functional
 
 from hwl.models import SYSTEMS, PoseNet, create_model
 from hwl.rewrites import (
-    PhasedHead,
+    Interleave,
     Phases,
-    defer_interleaving,
     equalise,
     fold,
-    interleave,
     merge_attention,
+    work_on_phases,
 )
 
 
@@ -79,7 +78,7 @@ def test_four_small_convolutions_are_the_transposed_one() -> None:
     x = torch.randn(2, 6, 5, 7)
 
     with torch.inference_mode():
-        together = interleave(Phases(layer)(x))
+        together = Interleave()(Phases(layer)(x))
 
         assert torch.allclose(together, layer(x), atol=1e-6)
 
@@ -88,7 +87,7 @@ def test_phases_are_put_together_pixel_by_pixel() -> None:
     picture = torch.arange(2 * 3 * 4 * 6).reshape(2, 3, 4, 6)
     phases = [picture[:, :, row::2, column::2] for row in (0, 1) for column in (0, 1)]
 
-    assert torch.equal(interleave(phases), picture)
+    assert torch.equal(Interleave()(torch.cat(phases)), picture)
 
 
 @pytest.mark.parametrize(
@@ -97,31 +96,39 @@ def test_phases_are_put_together_pixel_by_pixel() -> None:
         ("ours", {}),
         ("ours", {"attention": ["none", "none", "none"]}),
         ("ours", {"attention": ["full", "full", "full"]}),
+        ("ours", {"attention": ["none", "none", "cbam"]}),
         ("vipnas_mbv3", {}),
     ],
 )
 def test_a_head_that_works_on_phases_gives_the_same_heatmaps(name: str, options: dict) -> None:
     folded = fold(trained_like(name, **options))
 
-    phased = defer_interleaving(folded)
+    phased = work_on_phases(folded)
 
-    assert isinstance(phased.head, PhasedHead)
+    assert any(isinstance(layer, Phases) for layer in phased.head)
     with torch.inference_mode():
         assert relative_difference(phased(pictures()), folded(pictures())) < 1e-9
 
 
-@pytest.mark.parametrize(
-    ("name", "options"),
-    [
-        ("mobilenetv2", {}),  # its transposed convolutions mix channels
-        ("litehrnet18", {}),  # it has none
-        ("ours", {"attention": ["none", "none", "cbam"]}),  # it looks at more than a pixel
-    ],
-)
-def test_a_head_that_cannot_work_on_phases_stays_as_it_is(name: str, options: dict) -> None:
-    folded = fold(trained_like(name, **options))
+@pytest.mark.parametrize("name", ["mobilenetv2", "litehrnet18"])
+def test_a_head_without_depthwise_transposed_convolutions_stays_as_it_is(name: str) -> None:
+    folded = fold(trained_like(name))
 
-    assert defer_interleaving(folded) is folded
+    assert work_on_phases(folded) is folded
+
+
+@pytest.mark.parametrize("attention", ["none", "full"])
+def test_phases_of_the_last_stage_are_put_together_for_the_heatmaps_alone(attention: str) -> None:
+    folded = fold(trained_like("ours", attention=["none", "none", attention]))
+    widths = []
+
+    for part in (head := work_on_phases(folded).head):
+        if isinstance(part, Interleave):
+            part.register_forward_hook(lambda _, inputs, __: widths.append(inputs[0].shape[1]))
+    with torch.inference_mode():
+        head(torch.randn(1, 960, 2, 3, dtype=torch.float64))
+
+    assert widths == [256, 256] + [5] * (attention == "none")
 
 
 def test_folding_scales_each_group_of_a_transposed_convolution_by_its_own_channels() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from hwl import export, runtimes
 from hwl.errors import HwlError
-from hwl.models import PoseNet, create_model
+from hwl.models import PoseNet
 from hwl.runtimes import RUNTIMES, FixedBatches, prepare, unavailable
 from hwl.speed import choice, latency
 from hwl.speed.choice import fastest, ready
@@ -31,16 +32,6 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     patch.undo()
 
 
-def ordinary(name: str = "ours") -> PoseNet:
-    """A network whose heatmaps are not as tiny as a fresh one's."""
-    torch.manual_seed(0)
-    model = create_model(name, num_joints=3).eval()
-    for module in model.modules():
-        if hasattr(module, "reset_parameters"):
-            module.reset_parameters()
-    return model
-
-
 def pictures(count: int) -> Tensor:
     return torch.randn(count, 3, *SIZE, generator=torch.Generator().manual_seed(5))
 
@@ -52,7 +43,9 @@ def skip_unless_available(name: str) -> None:
 
 @pytest.mark.parametrize("name", CPU_FLOAT)
 @pytest.mark.slow
-def test_a_float32_runtime_gives_the_networks_heatmaps_for_any_batch(name: str) -> None:
+def test_a_float32_runtime_gives_the_networks_heatmaps_for_any_batch(
+    name: str, ordinary: Callable[..., PoseNet]
+) -> None:
     skip_unless_available(name)
     model = ordinary()
 
@@ -69,7 +62,7 @@ def test_a_float32_runtime_gives_the_networks_heatmaps_for_any_batch(name: str) 
 
 @pytest.mark.parametrize("system", ["mobilenetv2", "shufflenetv2", "vipnas_mbv3"])
 @pytest.mark.slow
-def test_openvino_gives_the_peers_heatmaps(system: str) -> None:
+def test_openvino_gives_the_peers_heatmaps(system: str, ordinary: Callable[..., PoseNet]) -> None:
     skip_unless_available("openvino")
     model = ordinary(system)
 
@@ -81,7 +74,7 @@ def test_openvino_gives_the_peers_heatmaps(system: str) -> None:
 
 
 @pytest.mark.parametrize("name", CPU_INT8)
-def test_an_int8_runtime_is_near_the_network(name: str) -> None:
+def test_an_int8_runtime_is_near_the_network(name: str, ordinary: Callable[..., PoseNet]) -> None:
     skip_unless_available(name)
     model = ordinary()
 
@@ -93,7 +86,7 @@ def test_an_int8_runtime_is_near_the_network(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["eager", "openvino"])
-def test_an_answer_outlives_the_next_one(name: str) -> None:
+def test_an_answer_outlives_the_next_one(name: str, ordinary: Callable[..., PoseNet]) -> None:
     """The flip test holds the heatmaps of the crops while it asks for those of the mirrored."""
     skip_unless_available(name)
     network = prepare(ordinary(), name, SIZE)
@@ -105,7 +98,9 @@ def test_an_answer_outlives_the_next_one(name: str) -> None:
     assert torch.equal(first, before)
 
 
-def test_a_runtime_takes_pictures_that_lie_mirrored_in_memory() -> None:
+def test_a_runtime_takes_pictures_that_lie_mirrored_in_memory(
+    ordinary: Callable[..., PoseNet],
+) -> None:
     skip_unless_available("openvino")
     network = prepare(ordinary(), "openvino", SIZE)
     strided = pictures(2).transpose(2, 3)
@@ -113,7 +108,7 @@ def test_a_runtime_takes_pictures_that_lie_mirrored_in_memory() -> None:
     assert torch.equal(network(strided), network(strided.contiguous()))
 
 
-def test_preparing_leaves_the_network_as_it_was() -> None:
+def test_preparing_leaves_the_network_as_it_was(ordinary: Callable[..., PoseNet]) -> None:
     model = ordinary().train()
     before = {key: value.clone() for key, value in model.state_dict().items()}
 
@@ -123,7 +118,9 @@ def test_preparing_leaves_the_network_as_it_was() -> None:
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
 
-def test_a_runtime_that_answers_otherwise_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_runtime_that_answers_otherwise_is_refused(
+    monkeypatch: pytest.MonkeyPatch, ordinary: Callable[..., PoseNet]
+) -> None:
     exact = runtimes.fold
     monkeypatch.setattr(runtimes, "fold", lambda model: scaled(exact(model)))
 
@@ -137,20 +134,22 @@ def scaled(model: PoseNet) -> PoseNet:
 
 
 @pytest.mark.parametrize("name", CPU_INT8)
-def test_int8_without_calibration_pictures_is_one_sentence(name: str) -> None:
+def test_int8_without_calibration_pictures_is_one_sentence(
+    name: str, ordinary: Callable[..., PoseNet]
+) -> None:
     skip_unless_available(name)
 
     with pytest.raises(HwlError, match=f"'{name}' needs pictures to calibrate int8"):
         ready(ordinary(), name, SIZE, batch_size=1)
 
 
-def test_an_unknown_runtime_is_named_with_the_known_ones() -> None:
+def test_an_unknown_runtime_is_named_with_the_known_ones(ordinary: Callable[..., PoseNet]) -> None:
     with pytest.raises(HwlError, match="'tensorrt' is not one of auto, eager, rewritten"):
         ready(ordinary(), "tensorrt", SIZE, batch_size=1)
 
 
 def test_a_runtime_of_a_package_that_is_not_installed_says_so(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, ordinary: Callable[..., PoseNet]
 ) -> None:
     find = export.importlib.util.find_spec
     monkeypatch.setattr(
@@ -161,19 +160,23 @@ def test_a_runtime_of_a_package_that_is_not_installed_says_so(
         prepare(ordinary(), "openvino", SIZE)
 
 
-def test_compile_without_a_compiler_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compile_without_a_compiler_says_so(
+    monkeypatch: pytest.MonkeyPatch, ordinary: Callable[..., PoseNet]
+) -> None:
     monkeypatch.setattr(runtimes.shutil, "which", lambda _: None)
 
     with pytest.raises(HwlError, match=r"needs a C\+\+ compiler"):
         prepare(ordinary(), "compile", SIZE)
 
 
-def test_a_gpus_runtime_says_that_it_is_for_a_gpu() -> None:
+def test_a_gpus_runtime_says_that_it_is_for_a_gpu(ordinary: Callable[..., PoseNet]) -> None:
     with pytest.raises(HwlError, match="'cuda-graph' runs on cuda, not on cpu"):
         prepare(ordinary(), "cuda-graph", SIZE)
 
 
-def test_an_engines_own_failure_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_engines_own_failure_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, ordinary: Callable[..., PoseNet]
+) -> None:
     def fail(_: PoseNet) -> PoseNet:
         raise RuntimeError("no such kernel\nand a long trace")
 
@@ -187,7 +190,9 @@ def test_an_engines_own_failure_is_one_sentence(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_auto_picks_the_fastest_and_says_what_it_measured(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    ordinary: Callable[..., PoseNet],
 ) -> None:
     turns = {"eager": 3.0, "rewritten": 1.0, "onnxruntime": 2.0, "openvino": 4.0}
     clock = [0.0]
@@ -212,7 +217,9 @@ def test_auto_picks_the_fastest_and_says_what_it_measured(
     assert "rewritten 500.0, onnxruntime 1000.0, eager 1500.0" in capsys.readouterr().out
 
 
-def test_auto_keeps_to_runtimes_that_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_keeps_to_runtimes_that_are_there(
+    monkeypatch: pytest.MonkeyPatch, ordinary: Callable[..., PoseNet]
+) -> None:
     monkeypatch.setattr(
         choice, "unavailable", lambda name, _: "" if name == "eager" else "not here"
     )
@@ -272,3 +279,19 @@ def test_an_evaluation_runs_in_another_runtime_and_tells_which(
     assert "runtime rewritten" in rewritten[0].sentence()
     for one, other in zip(plain, rewritten, strict=True):
         assert one.metrics == pytest.approx(other.metrics, abs=0.02)
+
+
+def test_auto_passes_over_a_runtime_that_fails(
+    monkeypatch: pytest.MonkeyPatch, ordinary: Callable[..., PoseNet]
+) -> None:
+    def prepared(model: PoseNet, name: str, *_: object, **__: object) -> object:
+        if name != "eager":
+            raise HwlError(f"{name} answers otherwise")
+        return model
+
+    monkeypatch.setattr(choice, "prepare", prepared)
+
+    name, _, said = fastest(ordinary(), SIZE, batch_size=1)
+
+    assert name == "eager"
+    assert "; without 'rewritten': rewritten answers otherwise" in said

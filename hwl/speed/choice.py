@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from hwl.errors import HwlError
 from hwl.export import calibration_crops
 from hwl.models import PoseNet
 from hwl.prediction import Network
@@ -21,10 +22,10 @@ def fastest(
 ) -> tuple[str, Network, str]:
     """The float32 runtime that a short measurement on this machine finds the fastest.
 
-    "compile" is left out: it would compile for a minute.
+    "compile" is left out: it would compile for a minute. A runtime that fails is passed over.
 
     Returns:
-        Its name, the network in it, and a sentence that says what was measured.
+        Its name, the network in it, and sentences that say what was measured and what failed.
     """
     device = torch.device(device)
     candidates = [
@@ -34,7 +35,12 @@ def fastest(
         and name != "compile"
         and not unavailable(name, device.type)
     ]
-    networks = {name: prepare(model, name, input_size, device=device) for name in candidates}
+    networks, failures = {}, []
+    for name in candidates:
+        try:
+            networks[name] = prepare(model, name, input_size, device=device)
+        except HwlError as error:
+            failures.append(f"; without '{name}': {error}")
     pictures = torch.randn(batch_size, 3, *input_size, device=device)
     tasks = {
         name: lambda network=network: network(pictures).cpu()  # waits for a GPU
@@ -45,6 +51,7 @@ def fastest(
     best = min(times, key=times.get)
     listed = ", ".join(f"{name} {ms:.1f}" for name, ms in sorted(times.items(), key=lambda t: t[1]))
     said = f"runtime '{best}' picked of (ms a picture, batch {batch_size}): {listed}"
+    said += "".join(failures)
     return best, networks[best], said
 
 
