@@ -8,17 +8,15 @@ from pathlib import Path
 import torch
 
 from hwl.errors import HwlError
+from hwl.files import replacing
 
 
 def save_checkpoint(path: Path, state: dict[str, object]) -> None:
     """Write tensors and plain values; a kill at any moment leaves the old file or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
+    with replacing(path) as partial, partial.open("wb") as file:
         torch.save(state, file)
         file.flush()
         os.fsync(file.fileno())
-    partial.replace(path)
 
 
 def load_checkpoint(path: Path) -> dict[str, object]:

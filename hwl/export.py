@@ -24,6 +24,7 @@ from hwl.data.annotations import load_split
 from hwl.data.dataset import PersonDataset
 from hwl.data.transforms import normalise
 from hwl.errors import HwlError
+from hwl.files import replacing
 from hwl.models import PoseNet, open_model, save_weights
 from hwl.progress import progress
 from hwl.rewrites import equalise, fold, work_on_phases
@@ -86,10 +87,8 @@ def write_onnx(
 ) -> None:
     """Write `onnx_bytes` to a file, whole or not at all."""
     content = onnx_bytes(model, input_size, calibration)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(content)
-    partial.replace(path)
+    with replacing(path) as partial:
+        partial.write_bytes(content)
 
 
 def onnx_bytes(

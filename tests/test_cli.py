@@ -204,6 +204,22 @@ def test_evaluate_and_predict_take_a_checkpoint_of_the_model_that_is_named(
     assert predicted[0] == 0 and (tmp_path / "predict/joints.json").is_file()
 
 
+def test_evaluating_published_weights_tells_the_published_ap(
+    hwl: Command, puppets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.save(create_model("litehrnet18").state_dict(), tmp_path / "fetched.pth")
+    monkeypatch.setattr("hwl.models.published.fetch", lambda *_, **__: tmp_path / "fetched.pth")
+
+    status, out, _ = hwl(
+        *("evaluate", "--output", tmp_path / "evaluate", "--data", puppets, "--limit", 2),
+        *("--weights", "openmmlab", "--model", "litehrnet18", "--bootstrap", 0),
+        *("--input-height", 64, "--input-width", 32, "--workers", 0, "--threads", 1),
+    )
+
+    assert status == 0
+    assert out.endswith("model zoo: AP 0.642 on COCO val2017, detected boxes, flip test\n")
+
+
 def test_data_puppets_draws_what_data_check_accepts(hwl: Command, tmp_path: Path) -> None:
     folder = tmp_path / "puppets"
 

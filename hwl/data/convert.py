@@ -5,7 +5,6 @@ person: bbox ``[x, y, w, h]`` and area in pixels, keypoints ``[x, y, v] * joints
 ``v`` is 0 unlabelled, 1 labelled but hidden, 2 visible) and one category with the joints' names.
 """
 
-import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,6 +15,7 @@ from PIL import Image
 from scipy.io import loadmat
 
 from hwl.errors import HwlError
+from hwl.files import replacing
 from hwl.skeletons import LSP, MPII, Skeleton
 
 LSP_SPLITS = {"train": range(1, 1001), "test": range(1001, 2001)}  # picture numbers
@@ -181,10 +181,8 @@ def _write(
         "annotations": annotations,
         "categories": [skeleton.category()],
     }
-    partial = path.with_name(path.name + ".partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(msgspec.json.encode(content))
-        os.replace(partial, path)  # so that a run that is killed leaves no half of a file
+        with replacing(path) as partial:
+            partial.write_bytes(msgspec.json.encode(content))
     except OSError as error:
         raise HwlError(f"cannot write {path}: {error}") from error

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from hwl.errors import HwlError
+from hwl.files import replacing
 from hwl.models.pose import PoseNet
 from hwl.models.published import fetch_weights
 from hwl.models.zoo import SYSTEMS, create_model
@@ -48,12 +49,10 @@ SHOWN = 5  # keys listed in an error message
 
 def save_weights(model: PoseNet, path: Path) -> None:
     """Write a network's weights and configuration; the file appears whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
     state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
     # Written here, for safetensors' own save_file makes files that only their owner can read.
-    partial.write_bytes(save(state, metadata={"config": json.dumps(model.config)}))
-    partial.replace(path)
+    with replacing(path) as partial:
+        partial.write_bytes(save(state, metadata={"config": json.dumps(model.config)}))
 
 
 def open_model(weights: Path | str, model: str = "") -> PoseNet:
