@@ -79,18 +79,13 @@ class AttendedHeatmaps(nn.Module):
     With W the convolution, W (x (1 + C + S)) = (W (1 + C)) x + S (W x): the channel gate C scales a
     few weights, the spatial gate S a few heatmaps, and neither the 256 channels in between. The
     spatial gate's own 1x1 convolution is one more column of the same product.
-
-    Args:
-        attention: the attention.
-        final_layer: the 1x1 convolution to K heatmaps.
-        side: 2 where features come in the four phases of a picture (`Phases`), 1 where whole.
     """
 
-    def __init__(self, attention: FullAttention, final_layer: nn.Conv2d, side: int = 1) -> None:
+    def __init__(self, attention: FullAttention, final_layer: nn.Conv2d) -> None:
         super().__init__()
         self.channel, self.spatial = attention.se, attention.sse
         self.final_layer = final_layer
-        self.side = side
+        self.side = 1  # SIDE where the features come in phases, as `work_on_phases` makes them
 
     def forward(self, x: Tensor) -> Tensor:
         """(side^2 N, C, H, W) features -> (N, K, side H, side W) heatmaps."""
