@@ -16,7 +16,8 @@ from hwl.runtimes import RUNTIMES
 from hwl.speed.tables import EAGER
 
 MATRIX = 2048  # side of the matrices whose product is the roofline
-WARM_UPS = 2  # rounds
+WARM_UPS = 1  # rounds
+BURST = 0.1  # seconds
 
 
 @dataclass(frozen=True)
@@ -36,15 +37,18 @@ def latencies(tasks: dict[str, Callable[[], object]], rounds: int) -> dict[str, 
     """Seconds of every task in every round.
 
     Each round measures every task once, so that a slow spell of the machine meets them all. A task
-    is run twice then and its second run is measured: as in a loop over pictures, its weights are in
-    the cache. Rounds of warm-up come first. Tasks synchronise by themselves.
+    is repeated before, for BURST seconds and once at least: as in a loop over pictures, its weights
+    are then in the cache and the processor is awake. A round of warm-up comes first. Tasks
+    synchronise by themselves.
     """
     seconds: dict[str, list[float]] = {name: [] for name in tasks}
     for number in progress(range(-WARM_UPS, rounds), "measure"):
         for name, task in tasks.items():
             _wait_until_idle()
-            task()
-            started = time.perf_counter()
+            arrived = started = time.perf_counter()
+            while started == arrived or started < arrived + BURST:
+                task()
+                started = time.perf_counter()
             task()
             if number >= 0:
                 seconds[name].append(time.perf_counter() - started)
