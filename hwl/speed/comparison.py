@@ -88,7 +88,7 @@ def compare_speed(config: SpeedConfig) -> Speed:
         torch.manual_seed(0)  # the same weights at every run: what was exported is in the cache
         joints = len(annotations.skeleton) if annotations else JOINTS
         crops = _crops(config, size)
-        models = {name: _network(name, joints) for name in config.systems}
+        models = {name: _network(name, joints, crops[:SAMPLES]) for name in config.systems}
     rows: dict[str, list[Row]] = {field.name: [] for field in fields(Speed)}
     usable, rows["skipped"] = _usable(config.runtimes)
     settings = _settings(config.threads)
@@ -153,12 +153,13 @@ def _settings(threads: list[int]) -> list[Setting]:
     return settings
 
 
-def _network(system: str, joints: int) -> PoseNet:
+def _network(system: str, joints: int, crops: Tensor) -> PoseNet:
     """A network with random weights and activations of ordinary size, as a trained one has.
 
     The tiny weights that some networks start from make activations denormal numbers, which a CPU
     computes many times slower. With larger ones and BN that does nothing they vanish in one network
-    and grow in another, and rounding errors with them; hence the statistics of random pictures.
+    and grow in another, and rounding errors with them; hence BN has the statistics of pictures: of
+    crops, which are compared, and of noise, with which runtimes are checked.
     """
     model = create_model(system, joints).train()
     for module in model.modules():
@@ -167,7 +168,7 @@ def _network(system: str, joints: int) -> PoseNet:
         elif isinstance(module, nn.BatchNorm2d):
             module.momentum = 1.0  # the statistics are those of the pictures to come
     with torch.no_grad():
-        model(torch.randn(SAMPLES, 3, 128, 96))
+        model(torch.cat([crops, torch.randn_like(crops)]))
     return model.eval()
 
 
