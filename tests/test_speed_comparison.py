@@ -294,7 +294,7 @@ def test_a_real_comparison_is_of_the_same_network_and_beneath_the_roofline() -> 
 def test_heatmaps_of_the_measured_networks_depend_on_the_picture(system: str) -> None:
     """Where activations vanish, times are those of denormal numbers and all runtimes agree."""
     torch.manual_seed(0)
-    model = comparison._network(system, 17)
+    model = comparison._network(system, 17, torch.randn(8, 3, 128, 96))
 
     with torch.inference_mode():
         heatmaps = model(torch.randn(2, 3, 64, 64))
