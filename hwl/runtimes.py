@@ -15,12 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from hwl.errors import HwlError
-from hwl.export import (
-    INPUT,
-    cached_onnx,
-    check_agreement,
-    missing_packages,
-)
+from hwl.export import INPUT, cached_onnx, check_agreement, missing_packages
 from hwl.models import PoseNet
 from hwl.prediction import Network
 from hwl.rewrites import fold, merge_attention

@@ -243,10 +243,10 @@ def test_failed_write_leaves_the_old_file(mpii: Path, monkeypatch: pytest.Monkey
     (mpii / "out").mkdir()
     (mpii / "out/val.json").write_text("old")
 
-    def full_disk(path: Path, content: bytes) -> None:
+    def full_disk(source: Path, target: Path) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", full_disk)
+    monkeypatch.setattr(Path, "replace", full_disk)
 
     with pytest.raises(HwlError, match=r"cannot write .*val\.json"):
         converted_mpii(mpii)

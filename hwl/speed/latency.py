@@ -45,10 +45,10 @@ def latencies(tasks: dict[str, Callable[[], object]], rounds: int) -> dict[str, 
     for number in progress(range(-WARM_UPS, rounds), "measure"):
         for name, task in tasks.items():
             _wait_until_idle()
-            arrived = started = time.perf_counter()
-            while started == arrived or started < arrived + BURST:
+            burst_ends = time.perf_counter() + BURST
+            task()
+            while (started := time.perf_counter()) < burst_ends:
                 task()
-                started = time.perf_counter()
             task()
             if number >= 0:
                 seconds[name].append(time.perf_counter() - started)
