@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 from IPython.display import display
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from hwl.codec import HeatmapCodec
@@ -138,8 +139,13 @@ def maps_of_joint(
     return pictures, titles
 
 
-def explorer(batch: Batch) -> ipywidgets.Widget:
-    """Controls for person, joint and weight function over the maps of `maps_of_joint`."""
+def explore(batch: Batch) -> None:
+    """Show controls for person, joint and weight function over the maps of `maps_of_joint`.
+
+    The maps are a display that is updated. An Output widget, which is what ipywidgets.interact
+    draws into, makes nbclient send on the channel on which it awaits a cell's end, and miss that
+    end at times: the run then hangs.
+    """
     person = ipywidgets.IntSlider(0, 0, len(batch.crops) - 1, description="person")
     joint = ipywidgets.Dropdown(
         options=[(name, number) for number, name in enumerate(batch.skeleton.joints)],
@@ -149,12 +155,14 @@ def explorer(batch: Batch) -> ipywidgets.Widget:
         options=list(WEIGHT_FUNCTIONS), value="identity", description="F"
     )
 
-    def show(person: int, joint: int, function: str) -> None:
-        figure = picture_row(*maps_of_joint(batch, person, joint, [function]), columns=5)
-        display(figure)
+    def maps() -> Figure:
+        shown = maps_of_joint(batch, person.value, joint.value, [function.value])
+        figure = picture_row(*shown, columns=5)
         plt.close(figure)
+        return figure
 
-    controls = {"person": person, "joint": joint, "function": function}
-    return ipywidgets.VBox(
-        [ipywidgets.HBox(list(controls.values())), ipywidgets.interactive_output(show, controls)]
-    )
+    controls = ipywidgets.HBox([person, joint, function])
+    display(controls)
+    handle = display(maps(), display_id=True)
+    for control in controls.children:
+        control.observe(lambda _: handle.update(maps()), names="value")

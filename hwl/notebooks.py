@@ -172,10 +172,6 @@ def _take_pictures_out(executed: nbformat.NotebookNode, pictures: Path) -> None:
         if PICTURES_TAG in cell.metadata.get("tags", [])
         for output in cell.get("outputs", [])
     ]
-    # What a widget shows is kept with the notebook's metadata.
-    for widgets in executed.metadata.get("widgets", {}).values():
-        for model in widgets["state"].values():
-            outputs += model["state"].get("outputs", [])
     count = 0
     for output in outputs:
         image = output.get("data", {}).get("image/png")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -102,6 +103,20 @@ def test_maps_have_a_title_each_and_a_weight_and_gradient_a_function(batch: Batc
     assert len(pictures) == len(titles) == 3 + 2 * 2
     assert (pictures[3] == 1).all()
     np.testing.assert_array_equal(pictures[5], 1 + batch.target[1, 2])
+
+
+def test_the_explorer_draws_the_maps_again_when_a_control_is_moved(
+    batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    display = Mock()
+    monkeypatch.setattr(loss_study, "display", display)
+    loss_study.explore(batch)
+    _, joint, _ = display.call_args_list[0].args[0].children
+
+    joint.value = 3
+
+    (drawn,) = display.return_value.update.call_args.args
+    assert drawn.axes[1].get_title().endswith(batch.skeleton.joints[3].replace("_", " "))
 
 
 def test_weight_curves_run_from_background_to_peak() -> None:

@@ -256,16 +256,10 @@ def test_another_error_is_told_with_its_traceback_and_the_older_run_is_kept(
 def test_pictures_of_the_data_are_taken_out_and_figures_stay(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    blank = [np.full((9, 9, 3), grey, np.uint8) for grey in (10, 20, 30)]
-    figure, picture, in_widget = (cv2.imencode(".png", image)[1].tobytes() for image in blank)
-    load = "from IPython.display import Image, display\nImage({!r})"
-    widget = (
-        "import ipywidgets\nshown = ipywidgets.Output()\nwith shown:\n    display(image)\nshown"
-    )
-    path = tiny(
-        *(tmp_path, MAKE_FOLDER, load.format(figure), (load.format(picture), "pictures")),
-        (load.format(in_widget).replace("Image(", "image = Image(") + "\n" + widget, "pictures"),
-    )
+    blank = [np.full((9, 9, 3), grey, np.uint8) for grey in (10, 20)]
+    figure, picture = (cv2.imencode(".png", image)[1].tobytes() for image in blank)
+    load = "from IPython.display import Image\nImage({!r})"
+    path = tiny(tmp_path, MAKE_FOLDER, load.format(figure), (load.format(picture), "pictures"))
     monkeypatch.chdir("/")  # a relative output starts at the project all the same
     relative = os.path.relpath(tmp_path / "run", config.PROJECT)
 
@@ -274,12 +268,10 @@ def test_pictures_of_the_data_are_taken_out_and_figures_stay(
     folder = tmp_path / "run"
     assert executed.resolve() == folder / "notebook.ipynb"
     assert (folder / "pictures/1.png").read_bytes() == picture
-    assert (folder / "pictures/2.png").read_bytes() == in_widget
     for file in (folder / "notebook.ipynb", folder / "notebook.html"):
         text = file.read_text()
         assert base64.b64encode(figure).decode() in text
         assert base64.b64encode(picture).decode() not in text
-        assert base64.b64encode(in_widget).decode() not in text
         assert "pictures/1.png" in text
     assert "number = 4" in executed.read_text()
     assert "papermill" not in json.loads(executed.read_text())["metadata"]  # this machine's paths
@@ -354,3 +346,11 @@ def test_the_six_notebooks_embed_no_picture_of_the_data(profile: Path) -> None:
     for path in profile.rglob("notebook.ipynb"):
         start_of_a_png = path.read_text().count("iVBORw0KGgo")
         assert start_of_a_png == figures.get(path.relative_to(profile).parts[0], 7), path
+
+
+@pytest.mark.slow
+def test_no_notebook_shows_an_output_widget_which_can_hang_a_run(profile: Path) -> None:
+    texts = {path.parent.name: path.read_text() for path in profile.rglob("notebook.ipynb")}
+
+    assert "DropdownModel" in texts["loss_weights"]
+    assert not [name for name, text in texts.items() if "OutputModel" in text]
