@@ -205,12 +205,13 @@ def calibration_crops(folder: Path, split: str, input_size: tuple[int, int]) -> 
 
 def _quantise(content: object, calibration: Tensor) -> object:
     """An ONNX model with int8 convolutions, ranges of activations taken from the pictures."""
-    with _quiet():
+    batches = progress([{INPUT: picture[None].numpy()} for picture in calibration], "calibrate")
+    with _quiet(), _no_output_widgets():
         import nncf
 
         return nncf.quantize(
             content,
-            nncf.Dataset([{INPUT: picture[None].numpy()} for picture in calibration]),
+            nncf.Dataset(batches),
             preset=nncf.QuantizationPreset.PERFORMANCE,
             subset_size=len(calibration),
             ignored_scope=nncf.IgnoredScope(
@@ -250,3 +251,16 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
+
+
+@contextlib.contextmanager
+def _no_output_widgets() -> Iterator[None]:
+    """Keep nncf's bars from being Output widgets, at which a notebook's run hangs at times."""
+    import rich
+
+    console = rich.get_console()
+    before, console.is_jupyter = console.is_jupyter, False
+    try:
+        yield
+    finally:
+        console.is_jupyter = before

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import Mock
 
+import ipywidgets
 import numpy as np
 import pytest
 import torch
@@ -18,6 +20,7 @@ from hwl.models import PoseNet, open_model, save_weights
 
 onnx = pytest.importorskip("onnx", reason="the runtimes' packages are not installed")
 ort = pytest.importorskip("onnxruntime", reason="the runtimes' packages are not installed")
+rich = pytest.importorskip("rich", reason="the runtimes' packages are not installed")
 
 SIZE = (64, 64)
 
@@ -55,6 +58,19 @@ def test_int8_is_near_the_network_and_not_equal_to_it(ordinary: Callable[..., Po
         expected = model(crops(8))
     difference = float((answers(content, crops(8)) - expected).std() / expected.std())
     assert 1e-4 < difference < 0.1
+
+
+def test_quantising_in_a_notebook_shows_no_output_widget_which_can_hang_its_run(
+    ordinary: Callable[..., PoseNet], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = Mock()
+    monkeypatch.setattr(ipywidgets, "Output", output)
+    monkeypatch.setattr(rich.get_console(), "is_jupyter", True)
+
+    onnx_bytes(ordinary("ours"), SIZE, crops(2))
+
+    assert not output.called
+    assert rich.get_console().is_jupyter
 
 
 @pytest.mark.parametrize(("attention", "last"), [("none", "Conv"), ("full", "MatMul")])
