@@ -18,7 +18,7 @@ from hwl.errors import HwlError
 from hwl.export import INPUT, cached_onnx, check_agreement, missing_packages
 from hwl.models import PoseNet
 from hwl.prediction import Network
-from hwl.rewrites import fold, merge_attention
+from hwl.rewrites import fold, merge_attention, unroll
 
 Size = tuple[int, int]
 
@@ -151,7 +151,7 @@ def _folded(model: PoseNet, device: torch.device, dtype: torch.dtype) -> nn.Modu
 
 def _rewritten(dtype: torch.dtype) -> Build:
     def build(model: PoseNet, size: Size, calibration: None, device: torch.device) -> Network:
-        network = _folded(model, device, dtype)
+        network = unroll(_folded(model, device, dtype))
         return _run(lambda x: network(x.to(dtype, memory_format=torch.channels_last)))
 
     return build

@@ -14,6 +14,7 @@ from hwl.rewrites import (
     equalise,
     fold,
     merge_attention,
+    unroll,
     work_on_phases,
 )
 
@@ -203,3 +204,30 @@ def test_an_equalised_network_gives_the_same_heatmaps(name: str) -> None:
         )
 
     assert difference < 1e-9
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_an_unrolled_network_gives_the_same_heatmaps_for_any_number_of_pictures(name: str) -> None:
+    model = merge_attention(fold(trained_like(name)))
+    unrolled = unroll(model)
+
+    for batch in (pictures(), pictures()[:1, :, :, :64]):
+        with torch.inference_mode():
+            assert torch.equal(unrolled(batch), model(batch))
+
+
+def test_an_unrolled_network_has_no_layers_left() -> None:
+    unrolled = unroll(fold(trained_like("ours")))
+
+    assert [type(module).__name__ for module in unrolled.modules()] == ["PoseNet"] + 2 * [
+        "GraphModule"
+    ]
+
+
+def test_unrolling_leaves_the_network_as_it_was() -> None:
+    model = fold(trained_like("ours"))
+    before = model(pictures())
+
+    unroll(model)
+
+    assert torch.equal(model(pictures()), before)

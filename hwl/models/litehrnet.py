@@ -73,8 +73,8 @@ class CrossResolutionWeighting(nn.Module):
         pooled = [functional.adaptive_avg_pool2d(branch, coarsest) for branch in branches]
         weights = self.conv2(self.conv1(torch.cat(pooled, dim=1))).split(self.widths, dim=1)
         return [
-            branch * functional.interpolate(weight, size=branch.shape[-2:], mode="nearest")
-            for branch, weight in zip(branches, weights, strict=True)
+            branch * functional.interpolate(weights[i], size=branch.shape[-2:], mode="nearest")
+            for i, branch in enumerate(branches)
         ]
 
 
@@ -94,10 +94,10 @@ class ConditionalChannelWeighting(nn.Module):
 
     def forward(self, branches: Sequence[Tensor]) -> list[Tensor]:
         """Branches (N, C_i, H_i, W_i) -> the same shapes."""
-        kept, changed = zip(*(branch.chunk(2, dim=1) for branch in branches), strict=True)
-        changed = self.cross_resolution_weighting(changed)
-        steps = zip(kept, changed, self.depthwise_convs, self.spatial_weighting, strict=True)
-        return [_shuffle_halves(half, weight(conv(other))) for half, other, conv, weight in steps]
+        halves = [branch.chunk(2, dim=1) for branch in branches]
+        changed = self.cross_resolution_weighting([half[1] for half in halves])
+        steps = zip(halves, changed, self.depthwise_convs, self.spatial_weighting, strict=True)
+        return [_shuffle_halves(half[0], weight(conv(x))) for half, x, conv, weight in steps]
 
 
 def _fuse_layer(source: int, target: int) -> nn.Module:
