@@ -1,0 +1,93 @@
+"""The six notebooks, run one after the other on a few puppets: what they leave."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from hwl import notebooks, results
+
+
+@pytest.fixture(scope="module")
+def profile(puppets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a profile's runs: all six notebooks on a few puppets, run from elsewhere."""
+    runs = tmp_path_factory.mktemp("profile")
+    small = {"input_height": 64, "input_width": 32}
+    data = {"data": str(puppets), **small}
+    network = {**data, "weights": str(runs / "train/ours-seed0/best.safetensors")}
+    detections = str(puppets / "person_detection_results/val2017_simulated_detections.json")
+    evaluation = {"detections": detections, "bootstrap": 5, "threads": 1}
+    speed = {"systems": ["ours"], "runtimes": ["eager", "rewritten"], "threads": [1]}
+    speed |= {"batches": [1, 2], "rounds": 2, "pictures": 2}
+    ablations = {"runs": str(runs / "evaluate"), "variants": ["ours"], "baseline": "ours"}
+    jobs = {
+        "1_train": ("train/ours-seed0", {**data, "epochs": 2, "batch_size": 4, "threads": 1}),
+        "2_evaluate": ("evaluate/ours-seed0", {**network, **evaluation}),
+        "3_loss_weights": ("loss_weights", {**network, "persons": 4}),
+        "4_ablations": ("ablations", ablations),
+        "5_speed": ("speed", {**data, **speed, "accuracy": str(runs / "evaluate")}),
+        "6_report": ("report", {"runs": str(runs)}),
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("elsewhere"))
+        patch.setenv("OMP_NUM_THREADS", "1")
+        for name, (output, values) in jobs.items():
+            notebooks.run(
+                notebooks.NOTEBOOKS / f"{name}.ipynb", {"output": str(runs / output), **values}
+            )
+            if name == "2_evaluate":  # and as another one left it that was killed
+                shutil.copytree(runs / output, runs / f"{output}.partial")
+        assert list(Path.cwd().iterdir()) == []
+    return runs
+
+
+@pytest.mark.slow
+def test_the_six_notebooks_leave_their_runs_and_nothing_half_written(profile: Path) -> None:
+    files = {
+        "train/ours-seed0": "best.safetensors history.csv curves.svg metrics.json pictures/1.png",
+        "evaluate/ours-seed0": "protocols.csv joints.csv joint_errors.png pictures/1.png "
+        "metrics.json keypoints_val2017_results.json",
+        "loss_weights": "gradient_shares.csv weight_functions.svg metrics.json pictures/1.png",
+        "ablations": "runs.csv comparison.csv ablations.png metrics.json",
+        "speed": "counting-64x32.csv speed_heatmap.svg accuracy_over_speed.svg whole_way.svg "
+        "metrics.json",
+        "report": "evaluations.csv",
+    }
+    for folder, names in files.items():
+        for name in [*names.split(), "run.json", "notebook.ipynb", "notebook.html"]:
+            assert (profile / folder / name).stat().st_size > 0
+    machine = results.hardware_slug()
+    for table in ("latencies", "roofline", "agreement", "whole_way"):
+        assert (profile / f"speed/{table}-64x32-{machine}.csv").stat().st_size > 0
+    assert [path.name for path in profile.rglob("*.partial*")] == ["ours-seed0.partial"]
+    assert "partial" not in (profile / "report/evaluations.csv").read_text()
+
+
+@pytest.mark.slow
+def test_the_six_notebooks_show_no_error_no_warning_and_nothing_missing(profile: Path) -> None:
+    for path in profile.rglob("notebook.ipynb"):
+        for cell in nbformat.read(path, as_version=4).cells:
+            for output in cell.get("outputs", []):
+                assert output.output_type != "error" and output.get("name") != "stderr", output
+                assert not re.search("Warning|IProgress|has not been made", str(output)), output
+
+
+@pytest.mark.slow
+def test_the_six_notebooks_embed_no_picture_of_the_data(profile: Path) -> None:
+    # Those of the report are the others' figures.
+    figures = {"train": 1, "evaluate": 2, "loss_weights": 2, "ablations": 1, "speed": 3}
+    for path in profile.rglob("notebook.ipynb"):
+        start_of_a_png = path.read_text().count("iVBORw0KGgo")
+        assert start_of_a_png == figures.get(path.relative_to(profile).parts[0], 7), path
+
+
+@pytest.mark.slow
+def test_no_notebook_shows_an_output_widget_which_can_hang_a_run(profile: Path) -> None:
+    texts = {path.parent.name: path.read_text() for path in profile.rglob("notebook.ipynb")}
+
+    assert "DropdownModel" in texts["loss_weights"]
+    assert not [name for name, text in texts.items() if "OutputModel" in text]
