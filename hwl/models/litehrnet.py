@@ -72,6 +72,7 @@ class CrossResolutionWeighting(nn.Module):
         coarsest = branches[-1].shape[-2:]
         pooled = [functional.adaptive_avg_pool2d(branch, coarsest) for branch in branches]
         weights = self.conv2(self.conv1(torch.cat(pooled, dim=1))).split(self.widths, dim=1)
+        # By index here and below: while a network is traced, what was split cannot be iterated.
         return [
             branch * functional.interpolate(weights[i], size=branch.shape[-2:], mode="nearest")
             for i, branch in enumerate(branches)
