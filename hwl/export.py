@@ -27,7 +27,7 @@ from hwl.errors import HwlError
 from hwl.files import replacing
 from hwl.models import PoseNet, open_model, save_weights
 from hwl.progress import progress
-from hwl.rewrites import equalise, fold, work_on_phases
+from hwl.rewrites import equalise, fold, gates_as_linear_layers, work_on_phases
 
 INPUT, OUTPUT = "pictures", "heatmaps"
 TOLERANCE = 1e-4  # of the largest heatmap value, between a runtime and PyTorch
@@ -98,7 +98,7 @@ def onnx_bytes(
 
     The network is rewritten exactly (`hwl.rewrites`) and checked: ONNX Runtime's answers must be
     PyTorch's, within TOLERANCE. With `calibration` its convolutions are then quantised to int8,
-    save the grouped ones, which gain nothing from it, and the last, whose heatmaps need precision.
+    save those that gain nothing from it and the last, whose heatmaps need precision.
 
     Args:
         model: the network; it stays as it is.
@@ -120,7 +120,7 @@ def onnx_bytes(
     original = copy.deepcopy(model).cpu().eval()
     rewritten = fold(original)
     if calibration is not None:
-        rewritten = equalise(rewritten, calibration)
+        rewritten = gates_as_linear_layers(equalise(rewritten, calibration))
     # Two pictures, for an exporter takes a batch of one to be one for ever.
     pictures = torch.randn(2, 3, *input_size, generator=torch.Generator().manual_seed(0))
     with _quiet():
@@ -208,6 +208,7 @@ def _quantise(content: object, calibration: Tensor) -> object:
     batches = progress([{INPUT: picture[None].numpy()} for picture in calibration], "calibrate")
     with _quiet(), _no_output_widgets():
         import nncf
+        from nncf.quantization.advanced_parameters import QuantizationParameters
 
         return nncf.quantize(
             content,
@@ -217,22 +218,36 @@ def _quantise(content: object, calibration: Tensor) -> object:
             ignored_scope=nncf.IgnoredScope(
                 names=_float_convolutions(content), types=FLOAT_OPERATORS, validate=False
             ),
-            # It fails on the attention's convolution of one channel.
-            advanced_parameters=nncf.AdvancedQuantizationParameters(disable_bias_correction=True),
+            advanced_parameters=nncf.AdvancedQuantizationParameters(
+                # ONNX Runtime knows no scale a channel for activations.
+                activations_quantization_params=QuantizationParameters(per_channel=False),
+                # It made no difference to AP.
+                disable_bias_correction=True,
+            ),
         )
 
 
 def _float_convolutions(content: object) -> list[str]:
-    """Nodes of grouped convolutions and of the head's last layer."""
-    return [
-        node.name
-        for node in content.graph.node
-        if node.op_type in ("Conv", "ConvTranspose")
-        and (
-            any(attribute.name == "group" and attribute.i > 1 for attribute in node.attribute)
-            or node.input[1].endswith("final_layer.weight")
-        )
-    ]
+    """Nodes of convolutions that int8 would cost precision or not make faster.
+
+    The head's last layer, the attention's of one channel, and grouped ones on maps no larger than
+    heatmaps: such a convolution has little to compute, and on a large map int8 saves it reading.
+    """
+    shapes = {
+        value.name: [size.dim_value for size in value.type.tensor_type.shape.dim]
+        for value in (*content.graph.value_info, *content.graph.input, *content.graph.output)
+    }
+    heatmap_height = shapes[OUTPUT][2]
+    names = []
+    for node in content.graph.node:
+        if node.op_type not in ("Conv", "ConvTranspose"):
+            continue
+        _, channels, height, _ = shapes[node.input[0]]
+        grouped = any(part.name == "group" and part.i > 1 for part in node.attribute)
+        last = node.input[1].endswith("final_layer.weight")
+        if last or channels == 1 or (grouped and height <= heatmap_height):
+            names.append(node.name)
+    return names
 
 
 @contextlib.contextmanager

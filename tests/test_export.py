@@ -83,7 +83,7 @@ def test_int8_weights_take_a_byte_but_for_the_last_layers(
 
     int8 = onnx.TensorProto.INT8
     eight = sum(np.prod(part.dims) for part in graph.initializer if part.data_type == int8)
-    assert eight > 1_500_000
+    assert eight > 2_500_000
     made_by = {output: node for node in graph.node for output in node.output}
 
     def operators(name: str) -> list[str]:
@@ -95,6 +95,27 @@ def test_int8_weights_take_a_byte_but_for_the_last_layers(
 
     product = [node for node in graph.node if node.op_type == last][-1]
     assert "DequantizeLinear" not in [found for name in product.input for found in operators(name)]
+
+
+def test_int8_takes_in_depthwise_convolutions_on_maps_larger_than_heatmaps(
+    ordinary: Callable[..., PoseNet],
+) -> None:
+    graph = onnx.load_from_string(onnx_bytes(ordinary("ours"), SIZE, crops(2))).graph
+
+    from_int8 = {
+        name for node in graph.node if "Dequantize" in node.op_type for name in node.output
+    }
+    weights = {part.name: part.dims for part in graph.initializer}
+    grouped = [
+        node
+        for node in graph.node
+        if node.op_type == "Conv"
+        and next(part.i for part in node.attribute if part.name == "group") > 1
+    ]
+    in_float = [weights[node.input[1]][0] for node in grouped if node.input[0] not in from_int8]
+    assert len(grouped) == 15 + 3 * 4
+    assert min(in_float) == 72  # the first two blocks' 16 and 64 channels are in int8
+    assert len(in_float) == len(grouped) - 2
 
 
 def test_a_file_says_what_it_is(ordinary: Callable[..., PoseNet]) -> None:

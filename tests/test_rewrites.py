@@ -8,11 +8,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hwl.models import SYSTEMS, PoseNet, create_model
+from hwl.models.blocks import SqueezeExcite
 from hwl.rewrites import (
     Interleave,
+    LinearGate,
     Phases,
     equalise,
     fold,
+    gates_as_linear_layers,
     merge_attention,
     unroll,
     work_on_phases,
@@ -204,6 +207,18 @@ def test_an_equalised_network_gives_the_same_heatmaps(name: str) -> None:
         )
 
     assert difference < 1e-9
+
+
+@pytest.mark.parametrize("name", ["ours", "vipnas_mbv3", "litehrnet18"])
+def test_squeeze_excite_of_linear_layers_gives_the_same_heatmaps(name: str) -> None:
+    folded = fold(trained_like(name))
+
+    linear = gates_as_linear_layers(folded)
+
+    assert any(isinstance(layer, LinearGate) for layer in linear.modules())
+    assert not any(isinstance(layer, SqueezeExcite) for layer in linear.backbone.modules())
+    with torch.inference_mode():
+        assert relative_difference(linear(pictures()), folded(pictures())) < 1e-9
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
