@@ -16,6 +16,7 @@ test: $(VENV)/installed
 	$(BIN)/pytest
 
 lint: $(VENV)/installed
+	$(BIN)/lint-imports
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/nbstripout --verify notebooks/*.ipynb

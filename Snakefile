@@ -219,7 +219,7 @@ if "compare" in config:
 # Alone on the machine, and after the training that would disturb it.
 rule speed:
     message:
-        "time the networks"
+        "time the models"
     input:
         "notebooks/5_speed.ipynb",
         config["data"],

@@ -9,10 +9,10 @@ from typing import Annotated
 
 import tyro
 
-from hwl.data.puppets import PuppetConfig
 from hwl.errors import HwlError
-from hwl.evaluation import EvaluateConfig
-from hwl.training import TrainConfig
+from hwl.evaluation.config import EvaluateConfig
+from hwl.puppets.config import PuppetConfig
+from hwl.training.config import TrainConfig
 
 Inline = tyro.conf.arg(name="")
 
@@ -33,30 +33,31 @@ def run(
             at the project's folder, as in the notebook.
         page: write the outputs, without the code, to this HTML page too.
     """
-    from hwl import notebooks
+    from hwl.notebook import NOTEBOOKS, parse, write_page
+    from hwl.notebook import run as execute
 
     path = Path(notebook)
     if path.suffix != ".ipynb":
-        path = notebooks.NOTEBOOKS / f"{notebook}.ipynb"
-    values = {name: notebooks.parse(path, name, text) for name, text in parameter}
-    executed = notebooks.run(path, values)
+        path = NOTEBOOKS / f"{notebook}.ipynb"
+    values = {name: parse(path, name, text) for name, text in parameter}
+    executed = execute(path, values)
     if page is not None:
-        notebooks.write_page(executed, page)
+        write_page(executed, page)
     print(f"executed notebook: {executed}")
 
 
 def train(config: Annotated[TrainConfig, Inline]) -> None:
-    """Train a network; run again after a kill, it goes on where it was."""
-    from hwl.training import fit
+    """Train a model; run again after a kill, it goes on where it was."""
+    from hwl.training.fit import fit
 
     fit(config)
 
 
 def evaluate(config: Annotated[EvaluateConfig, Inline]) -> None:
     """Evaluate a weights file, by every protocol that the given boxes allow."""
-    from hwl.evaluation import evaluate_weights, write_evaluation
+    from hwl.evaluation.evaluate import evaluate_weights, write_evaluation
     from hwl.models.published import OPENMMLAB, PUBLISHED
-    from hwl.results import new_run
+    from hwl.runs.folder import new_run
 
     with new_run(Path(config.output)) as folder:
         annotations, evaluations = evaluate_weights(config)
@@ -70,7 +71,7 @@ def evaluate(config: Annotated[EvaluateConfig, Inline]) -> None:
 
 
 def predict(
-    pictures: tyro.conf.Positional[tuple[Path, ...]],
+    images: tyro.conf.Positional[tuple[Path, ...]],
     weights: str,
     model: str = "",
     box: Annotated[
@@ -85,29 +86,29 @@ def predict(
     calibration_data: str = "",
     calibration_split: str = "train2017",
 ) -> None:
-    """Draw the joints of the persons in pictures.
+    """Draw the keypoints of the persons in images.
 
     Args:
-        pictures: picture files.
+        images: image files.
         weights: weights file of hwl, any checkpoint or URL with --model, or openmmlab.
-        model: of create_model, if the weights do not name their network (empty: they do).
-        box: a person's box in pixels of the picture; without one, the whole picture is one person.
-        output: folder for the drawings and `joints.json`.
+        model: of create_model, if the weights do not name their model (empty: they do).
+        box: a person's box in pixels of the image; without one, the whole image is one person.
+        output: folder for the drawings and `keypoints.json`.
         input_height: pixels.
         input_width: pixels.
         flip: use the flip test.
-        runtime: of hwl.runtimes, or auto: the fastest of float32 precision here.
+        runtime: of hwl.inference.runtimes, or auto: the fastest of float32 precision here.
         calibration_data: folder in COCO's layout whose persons calibrate an int8 runtime.
         calibration_split: of that folder.
     """
-    from hwl.drawing import predict_and_draw
+    from hwl.reporting.drawing import predict_and_draw
 
-    if not pictures:
-        raise HwlError("predict needs at least one picture file")
+    if not images:
+        raise HwlError("predict needs at least one image file")
     size = (input_height, input_width)
     calibration = (calibration_data, calibration_split)
     for path in predict_and_draw(
-        pictures, weights, box, output, size, flip, model, runtime, calibration
+        images, weights, box, output, size, flip, model, runtime, calibration
     ):
         print(path)
 
@@ -121,27 +122,27 @@ def export(
     calibration_data: str = "",
     calibration_split: str = "train2017",
 ) -> None:
-    """Write a trained network for other programs: .onnx, or .safetensors with its configuration.
+    """Write a trained model for other programs: .onnx, or .safetensors with its configuration.
 
     Args:
         output: the file; its ending says which kind.
         weights: weights file of hwl, any checkpoint or URL with --model, or openmmlab.
-        model: of create_model, if the weights do not name their network (empty: they do).
+        model: of create_model, if the weights do not name their model (empty: they do).
         input_height: pixels, of an .onnx file.
         input_width: pixels, of an .onnx file.
         calibration_data: folder in COCO's layout whose persons calibrate int8 (empty: float32).
         calibration_split: of that folder.
     """
-    from hwl.export import write_network
+    from hwl.inference.export import write_model
 
     size, calibration = (input_height, input_width), (calibration_data, calibration_split)
-    write_network(output, weights, model, size, calibration)
+    write_model(output, weights, model, size, calibration)
     print(output)
 
 
 def data_puppets(config: Annotated[PuppetConfig, Inline]) -> None:
     """Draw the puppet data set, the embedded stand-in for COCO."""
-    from hwl.data.puppets import make_puppets
+    from hwl.puppets.dataset import make_puppets
 
     print(make_puppets(config))
 
@@ -169,7 +170,7 @@ def data_check(
     data: tyro.conf.Positional[Path],
     splits: tyro.conf.Positional[tuple[str, ...]] = ("train2017", "val2017"),
 ) -> None:
-    """Read splits of a COCO-layout folder, annotations and every picture, and say what is there.
+    """Read splits of a COCO-layout folder, annotations and every image, and say what is there.
 
     Args:
         data: folder in COCO's layout.
@@ -185,7 +186,7 @@ def data_lsp(folder: tyro.conf.Positional[Path], output: tyro.conf.Positional[Pa
     """Convert the original Leeds Sports Pose annotations to COCO's layout.
 
     Args:
-        folder: the unpacked lsp_dataset.zip, with joints.mat and images/.
+        folder: the unpacked lsp_dataset.zip, with keypoints.mat and images/.
         output: folder for annotations/.
     """
     from hwl.data.convert import convert_lsp
@@ -204,7 +205,7 @@ def data_mpii(
 
     Args:
         annotation: mpii_train.json or mpii_val.json.
-        images: MPII's folder of pictures.
+        images: MPII's folder of images.
         output: the annotation file to write.
         ground_truth: mpii_gt_val.mat, for the head sizes that PCKh needs.
     """

@@ -1,6 +1,6 @@
-"""HeatmapCodec: joints to target heatmaps and heatmaps back to joints.
+"""HeatmapCodec: keypoints to target heatmaps and heatmaps back to keypoints.
 
-The unnormalised-Gaussian codec of SimpleBaseline and mmpose 0.x ("MSRA"), which the paper uses.
+The unnormalized-Gaussian codec of SimpleBaseline and mmpose 0.x ("MSRA"), which the paper uses.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ STRIDE = 4  # input pixels per heatmap cell
 
 
 class HeatmapCodec:
-    """Translates between joints in input pixels and heatmaps of a quarter of the input size.
+    """Translates between keypoints in input pixels and heatmaps of a quarter of the input size.
 
     Args:
-        input_size: (height, width) of the network input in pixels, both divisible by 32.
+        input_size: (height, width) of the model input in pixels, both divisible by 32.
         sigma: standard deviation of the target Gaussian in heatmap cells (the paper keeps 2 at
             both input sizes).
     """
@@ -32,22 +32,22 @@ class HeatmapCodec:
         self.heatmap_size = (input_size[0] // STRIDE, input_size[1] // STRIDE)
         self.sigma = sigma
 
-    def encode(self, joints: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def encode(self, keypoints: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Target heatmaps of one person.
 
-        Each joint becomes a Gaussian of peak 1 centred on cell floor(x / 4 + 0.5), cut at three
-        sigma. A joint whose Gaussian lies wholly outside the heatmap gets weight 0.
+        Each keypoint becomes a Gaussian of peak 1 centerd on cell floor(x / 4 + 0.5), cut at three
+        sigma. A keypoint whose Gaussian lies wholly outside the heatmap gets weight 0.
 
         Args:
-            joints: (K, 2) x, y in input pixels.
-            weights: (K,) target weights, 0 for an unlabelled joint.
+            keypoints: (K, 2) x, y in input pixels.
+            weights: (K,) target weights, 0 for an unannotated keypoint.
 
         Returns:
             heatmaps (K, H/4, W/4) float32 and weights (K,) float32.
         """
         height, width = self.heatmap_size
         radius = int(3 * self.sigma)
-        cells = np.floor(joints / STRIDE + 0.5)
+        cells = np.floor(keypoints / STRIDE + 0.5)
         inside = ((cells >= -radius) & (cells < np.array([width, height]) + radius)).all(axis=1)
         weights = np.where(inside, weights, 0).astype(np.float32)
         # The Gaussian is separable: one profile over x, one over y, each cut to the window.
@@ -61,16 +61,16 @@ class HeatmapCodec:
         return heatmaps.astype(np.float32), weights
 
     def decode(self, heatmaps: Tensor | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Joints of N persons: the highest cell, moved a quarter cell toward its higher neighbour.
+        """Keypoints of N persons: the highest cell, moved a quarter cell to its higher neighbor.
 
         The move is made in x and in y for maxima at least two cells from the border. A heatmap
-        without a positive value holds no joint: its joint is (-4, -4) and its score not positive.
+        without a positive value holds no keypoint: it is put at (-4, -4), its score not positive.
 
         Args:
             heatmaps: (N, K, H/4, W/4), on any device.
 
         Returns:
-            joints (N, K, 2) float32 in input pixels and scores (N, K) float32, the peak heights.
+            keypoints (N, K, 2) float32 in input pixels and scores (N, K) float32, the peak heights.
         """
         heatmaps = torch.as_tensor(heatmaps).float()
         _, _, height, width = heatmaps.shape
@@ -78,7 +78,7 @@ class HeatmapCodec:
         scores, index = flat.max(dim=2)
         x, y = index % width, index // width
         central = (x > 1) & (x < width - 1) & (y > 1) & (y < height - 1)
-        # Where the maximum is not central the neighbour is itself, and the move comes out as 0.
+        # Where the maximum is not central the neighbor is itself, and the move comes out as 0.
         step, row = central.long(), central.long() * width
 
         def at(position: Tensor) -> Tensor:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import difflib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TypeVar
 
 import msgspec
@@ -13,9 +12,6 @@ import msgspec
 from hwl.errors import HwlError
 
 Config = TypeVar("Config")
-
-# The folder that holds notebooks/ and results/ in a clone.
-PROJECT = Path(__file__).resolve().parents[1]
 
 
 def build(cls: type[Config], values: Mapping[str, object]) -> Config:
@@ -40,8 +36,3 @@ def build(cls: type[Config], values: Mapping[str, object]) -> Config:
         where = path.rstrip("`") or "the parameters"
         got = f", not {values[where]!r}" if where in values else ""
         raise HwlError(f"parameter '{where}': {message.lower()}{got}") from error
-
-
-def in_project(path: str) -> Path:
-    """A path as notebooks mean it: relative paths start at the project's folder."""
-    return PROJECT / Path(path).expanduser()

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import csv
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+
+from hwl.errors import HwlError
 
 
 @contextlib.contextmanager
@@ -21,3 +26,48 @@ def replacing(path: Path) -> Iterator[Path]:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    with replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write readable JSON; NaN ("no such persons") becomes null."""
+    write_text(path, json.dumps(_without_nan(content), indent=2) + "\n")
+
+
+def read_json(path: Path) -> dict:
+    """Read a run's JSON file.
+
+    Raises:
+        HwlError: the file is missing or broken.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise HwlError(
+            f"{path}: cannot be read ({error.strerror}); has the run that writes it been made?"
+        ) from error
+    except json.JSONDecodeError as error:
+        raise HwlError(f"{path} is broken ({error}); make the run again") from error
+
+
+def _without_nan(content: object) -> object:
+    if isinstance(content, float) and math.isnan(content):
+        return None
+    if isinstance(content, Mapping):
+        return {key: _without_nan(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_without_nan(value) for value in content]
+    return content
+
+
+def write_table(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
+    """Write rows as CSV; the columns are the first row's keys, with their units."""
+    with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)

@@ -2,7 +2,7 @@
 
     L = 1/J * sum_j mean_{n,y,x} [ W * (w_nj P - w_nj G)^2 ],    W = F(G) + 1
 
-with P the predicted and G the target heatmaps and w_nj the target weight of joint j of person n.
+with P the predicted and G the target heatmaps and w_nj the target weight of keypoint j of person n.
 With F = 0 it is the plain MSE loss of SimpleBaseline.
 """
 
@@ -57,10 +57,10 @@ class HeatmapWeightingLoss(nn.Module):
         Args:
             predicted: (N, K, H, W) predicted heatmaps.
             target: (N, K, H, W) target heatmaps, peak 1.
-            target_weight: (N, K); 0 for joints that shall not count.
+            target_weight: (N, K); 0 for keypoints that shall not count.
         """
         with torch.autocast(predicted.device.type, enabled=False):
             predicted, target = predicted.float(), target.float()
             error = (predicted - target) * target_weight.float()[:, :, None, None]
-            # Every joint has the same number of pixels: the mean over joints of means is the mean.
+            # Each keypoint has as many pixels: the mean over keypoints of means is the mean.
             return (self.weight(target) * error.square()).mean()

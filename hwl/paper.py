@@ -23,5 +23,5 @@ SPEED = pd.DataFrame(
         ("litehrnet30", 67.2, 7.5, 6.2, 0.31),
         ("ours", 65.8, 55.2, 18.3, 0.58),
     ],
-    columns=["system", "AP", "FPS_GPU", "FPS_CPU", "GFLOPs"],
+    columns=["model", "AP", "FPS_GPU", "FPS_CPU", "GFLOPs"],
 )

@@ -1,6 +1,6 @@
-"""Joint sets as data: names, limbs and OKS sigmas of COCO-17, MPII-16 and LSP-14.
+"""Keypoint sets as data: names, limbs and OKS sigmas of COCO-17, MPII-16 and LSP-14.
 
-Flip pairs and body halves are derived from the joint names, so that a new skeleton needs no
+Flip pairs and body halves are derived from the keypoint names, so that a new skeleton needs no
 hand-written index lists.
 """
 
@@ -14,69 +14,73 @@ import numpy as np
 
 from hwl.errors import HwlError
 
-# A joint whose name contains one of these belongs to the lower half of the body.
+# A keypoint whose name contains one of these belongs to the lower half of the body.
 LOWER_BODY = ("hip", "knee", "ankle", "foot", "heel", "toe", "pelvis")
-# OKS sigma of a joint of which nothing is known: the mean of COCO's seventeen, rounded.
+# OKS sigma of a keypoint of which nothing is known: the mean of COCO's seventeen, rounded.
 DEFAULT_SIGMA = 0.06
 
 
 @dataclass(frozen=True)
 class Skeleton:
-    """A named set of K joints.
+    """A named set of K keypoints.
 
     Attributes:
         name: short name, for messages and tables.
-        joints: K joint names; `left_x` and `right_x` are a flip pair.
-        limbs: pairs of zero-based joint indices, for drawing.
-        sigmas: K OKS constants (COCO's per-joint standard deviations, relative to object scale).
+        keypoints: K keypoint names; `left_x` and `right_x` are a flip pair.
+        limbs: pairs of zero-based keypoint indices, for drawing.
+        sigmas: K OKS constants (COCO's per-keypoint standard deviations, relative to object scale).
     """
 
     name: str
-    joints: tuple[str, ...]
+    keypoints: tuple[str, ...]
     limbs: tuple[tuple[int, int], ...]
     sigmas: tuple[float, ...]
 
     def __len__(self) -> int:
-        return len(self.joints)
+        return len(self.keypoints)
 
     @cached_property
     def flip(self) -> np.ndarray:
-        """(K,) int64: the joint that takes each joint's place in a mirrored picture."""
+        """(K,) int64: the keypoint that takes each keypoint's place in a mirrored image."""
         swap = {"left": "right", "right": "left"}
         mirrored = []
-        for joint in self.joints:
-            side, _, rest = joint.partition("_")
-            partner = f"{swap[side]}_{rest}" if side in swap else joint
-            if partner not in self.joints:
-                raise HwlError(f"skeleton {self.name}: joint '{joint}' has no partner '{partner}'")
-            mirrored.append(self.joints.index(partner))
+        for keypoint in self.keypoints:
+            side, _, rest = keypoint.partition("_")
+            partner = f"{swap[side]}_{rest}" if side in swap else keypoint
+            if partner not in self.keypoints:
+                raise HwlError(
+                    f"skeleton {self.name}: keypoint '{keypoint}' has no partner '{partner}'"
+                )
+            mirrored.append(self.keypoints.index(partner))
         return np.array(mirrored, dtype=np.int64)
 
     @cached_property
     def upper_body(self) -> np.ndarray:
-        """(K,) bool: True for joints above the hips (half-body augmentation)."""
-        return np.array([not any(part in joint for part in LOWER_BODY) for joint in self.joints])
+        """(K,) bool: True for keypoints above the hips (half-body augmentation)."""
+        return np.array(
+            [not any(part in keypoint for part in LOWER_BODY) for keypoint in self.keypoints]
+        )
 
     def category(self) -> dict[str, object]:
-        """The person category of a COCO-format file with these joints."""
+        """The person category of a COCO-format file with these keypoints."""
         return {
             "supercategory": "person",
             "id": 1,
             "name": "person",
-            "keypoints": list(self.joints),
+            "keypoints": list(self.keypoints),
             "skeleton": [(a + 1, b + 1) for a, b in self.limbs],
         }
 
-    def index(self, joint: str) -> int:
-        """Zero-based index of a joint by name; raises HwlError for a joint it does not have."""
-        if joint not in self.joints:
-            raise HwlError(f"skeleton {self.name} has no joint '{joint}'")
-        return self.joints.index(joint)
+    def index(self, keypoint: str) -> int:
+        """Zero-based index of a keypoint by name; raises HwlError for one it does not have."""
+        if keypoint not in self.keypoints:
+            raise HwlError(f"skeleton {self.name} has no keypoint '{keypoint}'")
+        return self.keypoints.index(keypoint)
 
 
 COCO = Skeleton(
     name="COCO-17",
-    joints=(
+    keypoints=(
         "nose",
         "left_eye",
         "right_eye",
@@ -125,7 +129,7 @@ COCO = Skeleton(
 
 MPII = Skeleton(
     name="MPII-16",
-    joints=(
+    keypoints=(
         "right_ankle",
         "right_knee",
         "right_hip",
@@ -147,7 +151,7 @@ MPII = Skeleton(
         *((0, 1), (1, 2), (2, 6), (6, 3), (3, 4), (4, 5), (6, 7), (7, 8), (8, 9)),
         *((8, 12), (12, 11), (11, 10), (8, 13), (13, 14), (14, 15)),
     ),
-    # COCO's constants where the joint is the same, its shoulder's for trunk and head.
+    # COCO's constants where the keypoint is the same, its shoulder's for trunk and head.
     sigmas=(
         *(0.089, 0.087, 0.107, 0.107, 0.087, 0.089, 0.107, 0.079, 0.079, 0.079),
         *(0.062, 0.072, 0.079, 0.079, 0.072, 0.062),
@@ -156,7 +160,7 @@ MPII = Skeleton(
 
 LSP = Skeleton(
     name="LSP-14",
-    joints=(
+    keypoints=(
         "right_ankle",
         "right_knee",
         "right_hip",
@@ -186,31 +190,33 @@ KNOWN = (COCO, MPII, LSP)
 
 
 def skeleton_from_category(
-    name: str, joints: Sequence[str], limbs: Sequence[tuple[int, int]]
+    name: str, keypoints: Sequence[str], limbs: Sequence[tuple[int, int]]
 ) -> Skeleton:
-    """The skeleton of a COCO-format category: a known one where the joints agree, else a new one.
+    """The skeleton of a COCO-format category: a known one where its keypoints agree, else new.
 
     Args:
         name: the category's name.
-        joints: its `keypoints`.
-        limbs: its `skeleton`, pairs of one-based joint numbers.
+        keypoints: its `keypoints`.
+        limbs: its `skeleton`, pairs of one-based keypoint numbers.
 
     Raises:
-        HwlError: a joint is named twice, a limb names a joint that is not there, or a left
-            joint has no right partner.
+        HwlError: a keypoint is named twice, a limb names a keypoint that is not there, or a left
+            keypoint has no right partner.
     """
     for known in KNOWN:
-        if tuple(joints) == known.joints:
+        if tuple(keypoints) == known.keypoints:
             return known
-    if len(set(joints)) != len(joints):
-        raise HwlError(f"category '{name}': its keypoints name a joint twice")
-    if any(not 1 <= end <= len(joints) for limb in limbs for end in limb):
-        raise HwlError(f"category '{name}': its skeleton names joints outside 1..{len(joints)}")
+    if len(set(keypoints)) != len(keypoints):
+        raise HwlError(f"category '{name}': its keypoints name a keypoint twice")
+    if any(not 1 <= end <= len(keypoints) for limb in limbs for end in limb):
+        raise HwlError(
+            f"category '{name}': its skeleton names keypoints outside 1..{len(keypoints)}"
+        )
     skeleton = Skeleton(
         name=name,
-        joints=tuple(joints),
+        keypoints=tuple(keypoints),
         limbs=tuple((a - 1, b - 1) for a, b in limbs),
-        sigmas=(DEFAULT_SIGMA,) * len(joints),
+        sigmas=(DEFAULT_SIGMA,) * len(keypoints),
     )
     _ = skeleton.flip  # fail here, where the file can still be named
     return skeleton

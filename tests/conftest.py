@@ -12,7 +12,7 @@ from hypothesis import settings
 
 if TYPE_CHECKING:  # most tests do without what these import, which takes seconds
     from hwl.models import PoseNet
-    from hwl.training import TrainConfig
+    from hwl.training.config import TrainConfig
 
 # The tensors here are small, and two threads that wait for each other on a busy machine are slow.
 torch.set_num_threads(1)
@@ -23,7 +23,7 @@ settings.load_profile("hwl")
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of reference outputs and pictures beside the repository; not part of it."""
+    """The folder of reference outputs and images beside the repository; not part of it."""
     folder = Path(__file__).parents[2] / "shared"
     if not folder.is_dir():
         pytest.skip(f"needs the reference material in {folder}, which is not there")
@@ -32,8 +32,9 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def puppets(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data set of 8 pictures to train on and 3 to validate on, with simulated detections."""
-    from hwl.data.puppets import PuppetConfig, make_puppets
+    """A data set of 8 images to train on and 3 to validate on, with simulated detections."""
+    from hwl.puppets.config import PuppetConfig
+    from hwl.puppets.dataset import make_puppets
 
     folder = tmp_path_factory.mktemp("data") / "puppets"
     return make_puppets(PuppetConfig(str(folder), train_images=8, val_images=3), processes=1)
@@ -41,12 +42,12 @@ def puppets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def ordinary() -> Callable[..., PoseNet]:
-    """Makes networks whose heatmaps are not as tiny as a fresh one's."""
+    """Makes models whose heatmaps are not as tiny as a fresh one's."""
     from hwl.models import create_model
 
-    def make(name: str = "ours", num_joints: int = 3, **options: object) -> PoseNet:
+    def make(name: str = "ours", num_keypoints: int = 3, **options: object) -> PoseNet:
         torch.manual_seed(0)
-        model = create_model(name, num_joints, **options).eval()
+        model = create_model(name, num_keypoints, **options).eval()
         for module in model.modules():
             if hasattr(module, "reset_parameters"):
                 module.reset_parameters()
@@ -58,7 +59,7 @@ def ordinary() -> Callable[..., PoseNet]:
 @pytest.fixture(scope="session")
 def small_training(puppets: Path) -> Callable[..., TrainConfig]:
     """Makes configurations of a training of a second: 12 persons, 64x32 pixels, 2 x 3 steps."""
-    from hwl.training import TrainConfig
+    from hwl.training.config import TrainConfig
 
     def make(output: Path, **changes: object) -> TrainConfig:
         small = {
@@ -77,7 +78,7 @@ def trained(
     small_training: Callable[..., TrainConfig], tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """The run folder of a finished small training."""
-    from hwl.training import fit
+    from hwl.training.fit import fit
 
     folder = tmp_path_factory.mktemp("runs") / "trained"
     fit(small_training(folder))

@@ -1,4 +1,4 @@
-"""The command line: help of every command, mistakes in a line, the way from data to joints."""
+"""The command line: help of every command, mistakes in a line, the way from data to keypoints."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ import pytest
 import torch
 
 from hwl.cli import COMMANDS, DATA_COMMANDS, main
-from hwl.evaluation import EvaluateConfig
+from hwl.evaluation.config import EvaluateConfig
 from hwl.models import create_model
-from hwl.training import TrainConfig
+from hwl.training.config import TrainConfig
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -70,7 +70,7 @@ HELP = {
     "data coco": ["--folder", "--splits", "--yes", "--keep-zips"],
     "data check": ["folder in COCO's layout", "(default: train2017 val2017)"],
     "data lsp": ["the unpacked lsp_dataset.zip", "folder for annotations/"],
-    "data mpii": ["mpii_train.json", "folder of pictures", "file to write", "--ground-truth"],
+    "data mpii": ["mpii_train.json", "folder of images", "file to write", "--ground-truth"],
 }
 
 
@@ -125,7 +125,7 @@ def test_a_mistake_is_one_line_on_standard_error_and_status_1() -> None:
             ("predict", "a.jpg", "--weights", "openmmlab", "--model", "ours"),
             "the authors' weights of model 'ours' are not published by OpenMMLab",
         ),
-        (("predict", "--weights", "gone.pth"), "predict needs at least one picture file"),
+        (("predict", "--weights", "gone.pth"), "predict needs at least one image file"),
         (("data", "check", "/gone", "val2017"), "person_keypoints_val2017.json: cannot be read"),
     ],
 )
@@ -157,7 +157,7 @@ def test_train_evaluate_and_predict_work_on_each_others_files(
     size = ("--input-height", 64, "--input-width", 32)
     small = ("--data", puppets, *size, "--batch-size", 4, "--workers", 0, "--threads", 1)
     weights = tmp_path / "train/best.safetensors"
-    picture = next((puppets / "val2017").glob("*.jpg"))
+    image = next((puppets / "val2017").glob("*.jpg"))
 
     trained = hwl(
         *("train", "--output", tmp_path / "train", *small, "--epochs", 1, "--train-limit", 8),
@@ -169,18 +169,18 @@ def test_train_evaluate_and_predict_work_on_each_others_files(
     )
     box = ("--box", 10, 20, 100, 200)
     predicted = hwl(
-        *("predict", picture, "--weights", weights, *box, *box, *size),
+        *("predict", image, "--weights", weights, *box, *box, *size),
         *("--output", tmp_path / "predict"),
     )
 
     assert trained[0] == 0 and "epoch   1/1  loss" in trained[1]
     assert evaluated[0] == 0 and "ground-truth boxes, flip test" in evaluated[1]
     assert (tmp_path / "evaluate/metrics.json").is_file()
-    assert predicted == (0, f"{tmp_path / 'predict' / picture.stem}.png\n", predicted[2])
-    drawing = cv2.imread(str(tmp_path / f"predict/{picture.stem}.png"))
-    assert drawing.shape == cv2.imread(str(picture)).shape
-    joints = json.loads((tmp_path / "predict/joints.json").read_text())
-    assert np.array(joints["pictures"][str(picture)]).shape == (2, 17, 3)
+    assert predicted == (0, f"{tmp_path / 'predict' / image.stem}.png\n", predicted[2])
+    drawing = cv2.imread(str(tmp_path / f"predict/{image.stem}.png"))
+    assert drawing.shape == cv2.imread(str(image)).shape
+    keypoints = json.loads((tmp_path / "predict/keypoints.json").read_text())
+    assert np.array(keypoints["images"][str(image)]).shape == (2, 17, 3)
 
 
 def test_evaluate_and_predict_take_a_checkpoint_of_the_model_that_is_named(
@@ -190,18 +190,18 @@ def test_evaluate_and_predict_take_a_checkpoint_of_the_model_that_is_named(
     torch.save({"state_dict": state}, tmp_path / "theirs.pth")
     named = ("--weights", tmp_path / "theirs.pth", "--model", "litehrnet18")
     size = ("--input-height", 64, "--input-width", 32)
-    picture = next((puppets / "val2017").glob("*.jpg"))
+    image = next((puppets / "val2017").glob("*.jpg"))
 
     evaluated = hwl(
         *("evaluate", "--output", tmp_path / "evaluate", "--data", puppets, *named, *size),
         *("--workers", 0, "--threads", 1, "--bootstrap", 0, "--limit", 2),
     )
-    predicted = hwl("predict", picture, *named, *size, "--output", tmp_path / "predict")
+    predicted = hwl("predict", image, *named, *size, "--output", tmp_path / "predict")
 
     assert evaluated[0] == 0 and "ground-truth boxes, flip test" in evaluated[1]
     run = json.loads((tmp_path / "evaluate/run.json").read_text())
     assert run["config"]["model"] == "litehrnet18"
-    assert predicted[0] == 0 and (tmp_path / "predict/joints.json").is_file()
+    assert predicted[0] == 0 and (tmp_path / "predict/keypoints.json").is_file()
 
 
 def test_evaluating_published_weights_tells_the_published_ap(
@@ -229,7 +229,7 @@ def test_data_puppets_draws_what_data_check_accepts(hwl: Command, tmp_path: Path
     assert drawn[:2] == (0, f"{folder}\n")
     assert checked[0] == 0
     train, val = checked[1].splitlines()
-    assert train.startswith("train2017: 2 pictures, ") and val.startswith("val2017: 1 pictures, ")
+    assert train.startswith("train2017: 2 images, ") and val.startswith("val2017: 1 images, ")
     assert val.endswith("skeleton COCO-17")
 
 
@@ -238,18 +238,18 @@ def copied(puppets: Path, tmp_path: Path) -> Path:
     return shutil.copytree(puppets, tmp_path / "copied")
 
 
-def test_data_check_names_a_missing_picture(hwl: Command, copied: Path) -> None:
+def test_data_check_names_a_missing_image(hwl: Command, copied: Path) -> None:
     first, second, _ = sorted((copied / "val2017").glob("*.jpg"))
     first.unlink()
-    second.write_bytes(b"no picture")
+    second.write_bytes(b"no image")
 
     status, _, err = hwl("data", "check", copied, "val2017")
 
-    assert status == 1 and err.startswith("hwl: 2 of 3 pictures are wrong:\n")
+    assert status == 1 and err.startswith("hwl: 2 of 3 images are wrong:\n")
     assert str(first) in err and str(second) in err and "Traceback" not in err
 
 
-def test_data_check_names_a_picture_of_another_size(hwl: Command, copied: Path) -> None:
+def test_data_check_names_a_image_of_another_size(hwl: Command, copied: Path) -> None:
     path = sorted((copied / "val2017").glob("*.jpg"))[0]
     height, width = cv2.imread(str(path)).shape[:2]
     cv2.imwrite(str(path), np.zeros((height, width + 2, 3), np.uint8))
@@ -274,11 +274,11 @@ def test_export_writes_the_file_and_prints_its_name(
 def test_predict_in_a_runtime_that_does_not_exist_is_one_line(
     trained: Path, puppets: Path, tmp_path: Path, hwl: Command
 ) -> None:
-    picture = next((puppets / "val2017").iterdir())
+    image = next((puppets / "val2017").iterdir())
     weights = str(trained / "best.safetensors")
 
     status, _, error = hwl(
-        *("predict", str(picture), "--weights", weights, "--runtime", "tensorrt"),
+        *("predict", str(image), "--weights", weights, "--runtime", "tensorrt"),
         *("--output", str(tmp_path / "drawings")),
     )
 

@@ -18,23 +18,23 @@ CELL = 4  # input pixels
 
 
 def encode_pixel_by_pixel(
-    joint: tuple[float, float], height: int, width: int, sigma: float
+    keypoint: tuple[float, float], height: int, width: int, sigma: float
 ) -> tuple[np.ndarray, float]:
-    """Heatmap and weight of one joint: a Gaussian of peak 1 about a whole cell, cut at 3 sigma."""
-    centre_x, centre_y = (math.floor(value / CELL + 0.5) for value in joint)
+    """Heatmap and weight of one keypoint: a Gaussian of peak 1 on a whole cell, cut at 3 sigma."""
+    center_x, center_y = (math.floor(value / CELL + 0.5) for value in keypoint)
     heatmap = np.zeros((height, width))
     weight = 0.0
     for y in range(height):
         for x in range(width):
-            if abs(x - centre_x) <= 3 * sigma and abs(y - centre_y) <= 3 * sigma:
+            if abs(x - center_x) <= 3 * sigma and abs(y - center_y) <= 3 * sigma:
                 weight = 1.0
-                square = (x - centre_x) ** 2 + (y - centre_y) ** 2
+                square = (x - center_x) ** 2 + (y - center_y) ** 2
                 heatmap[y, x] = math.exp(-square / (2 * sigma**2))
     return heatmap, weight
 
 
 def decode_cell_by_cell(heatmap: np.ndarray) -> tuple[tuple[float, float], float]:
-    """Joint in cells and score of one heatmap: (-1, -1) when nothing in it is positive."""
+    """Keypoint in cells and score of one heatmap: (-1, -1) when nothing in it is positive."""
     height, width = heatmap.shape
     best_x, best_y = 0, 0
     for y in range(height):
@@ -53,12 +53,12 @@ def decode_cell_by_cell(heatmap: np.ndarray) -> tuple[tuple[float, float], float
 
 
 def around(side: int) -> st.SearchStrategy[float]:
-    """A coordinate in a picture of that side or well outside of it."""
+    """A coordinate in an image of that side or well outside of it."""
     return st.floats(-60, side + 60, width=32)
 
 
-def round_trip(codec: HeatmapCodec, joints: np.ndarray) -> np.ndarray:
-    heatmaps, weights = codec.encode(joints, np.ones(len(joints)))
+def round_trip(codec: HeatmapCodec, keypoints: np.ndarray) -> np.ndarray:
+    heatmaps, weights = codec.encode(keypoints, np.ones(len(keypoints)))
     assert (weights == 1).all()
     return codec.decode(heatmaps[None])[0][0]
 
@@ -70,22 +70,22 @@ def round_trip(codec: HeatmapCodec, joints: np.ndarray) -> np.ndarray:
 def test_encode_equals_the_pixel_by_pixel_loop(
     data: st.DataObject, height: int, width: int, sigma: int
 ) -> None:
-    joints = np.array([data.draw(st.tuples(around(width), around(height))) for _ in range(3)])
+    keypoints = np.array([data.draw(st.tuples(around(width), around(height))) for _ in range(3)])
 
-    heatmaps, weights = HeatmapCodec((height, width), sigma).encode(joints, np.ones(3))
+    heatmaps, weights = HeatmapCodec((height, width), sigma).encode(keypoints, np.ones(3))
 
     assert heatmaps.shape == (3, height // 4, width // 4)
     assert heatmaps.dtype == weights.dtype == np.float32
-    for joint, heatmap, weight in zip(joints, heatmaps, weights, strict=True):
-        expected, expected_weight = encode_pixel_by_pixel(joint, height // 4, width // 4, sigma)
+    for keypoint, heatmap, weight in zip(keypoints, heatmaps, weights, strict=True):
+        expected, expected_weight = encode_pixel_by_pixel(keypoint, height // 4, width // 4, sigma)
         np.testing.assert_allclose(heatmap, expected, atol=1e-6)
         assert weight == expected_weight
 
 
-# With sigma 2 the patch reaches 6 cells from its centre: on 48 columns the first centre that
+# With sigma 2 the patch reaches 6 cells from its center: on 48 columns the first center that
 # leaves no cell inside is -7 to the left and 54 to the right.
 @pytest.mark.parametrize(
-    ("joint", "weight"),
+    ("keypoint", "weight"),
     [
         ((-6 * CELL, 100), 1),
         ((-7 * CELL, 100), 0),
@@ -99,15 +99,15 @@ def test_encode_equals_the_pixel_by_pixel_loop(
     ],
 )
 def test_weight_is_zero_once_the_whole_patch_lies_outside(
-    joint: tuple[float, float], weight: float
+    keypoint: tuple[float, float], weight: float
 ) -> None:
-    heatmaps, weights = HeatmapCodec((256, 192)).encode(np.array([joint]), np.ones(1))
+    heatmaps, weights = HeatmapCodec((256, 192)).encode(np.array([keypoint]), np.ones(1))
 
     assert weights[0] == weight
     assert (heatmaps[0] > 0).any() == bool(weight)
 
 
-def test_encode_leaves_an_unlabelled_joint_empty() -> None:
+def test_encode_leaves_an_unannotated_keypoint_empty() -> None:
     heatmaps, weights = HeatmapCodec((64, 64)).encode(np.full((2, 2), 32.0), np.array([1, 0]))
 
     assert weights.tolist() == [1, 0]
@@ -115,11 +115,11 @@ def test_encode_leaves_an_unlabelled_joint_empty() -> None:
 
 
 def test_encode_leaves_its_arguments_alone() -> None:
-    joints, weights = np.array([[-500.0, 0], [5, 5]]), np.ones(2)
+    keypoints, weights = np.array([[-500.0, 0], [5, 5]]), np.ones(2)
 
-    HeatmapCodec((64, 64)).encode(joints, weights)
+    HeatmapCodec((64, 64)).encode(keypoints, weights)
 
-    assert joints.tolist() == [[-500, 0], [5, 5]] and weights.tolist() == [1, 1]
+    assert keypoints.tolist() == [[-500, 0], [5, 5]] and weights.tolist() == [1, 1]
 
 
 # The last half cell before the right and lower border rounds to a cell outside, see below.
@@ -129,9 +129,11 @@ def test_encode_leaves_its_arguments_alone() -> None:
 def test_round_trip_is_within_half_a_cell(data: st.DataObject, height: int, width: int) -> None:
     x = st.floats(0, width - 2, exclude_max=True, width=32)
     y = st.floats(0, height - 2, exclude_max=True, width=32)
-    joints = np.array([data.draw(st.tuples(x, y))])
+    keypoints = np.array([data.draw(st.tuples(x, y))])
 
-    np.testing.assert_allclose(round_trip(HeatmapCodec((height, width)), joints), joints, atol=2)
+    np.testing.assert_allclose(
+        round_trip(HeatmapCodec((height, width)), keypoints), keypoints, atol=2
+    )
 
 
 @pytest.mark.parametrize(("height", "width"), SIZES)
@@ -143,18 +145,20 @@ def test_round_trip_is_within_half_a_cell_along_the_border(
     distances = [0, 0.5, 1.9, 2, 3, 5, 8, 11]
     if border in ("right", "bottom"):
         distances = [side - 2.01 - distance for distance in distances]
-    joints = np.array([(d, t) for d in distances for t in np.arange(0, length - 2, 3.7)])
+    keypoints = np.array([(d, t) for d in distances for t in np.arange(0, length - 2, 3.7)])
     if border in ("top", "bottom"):
-        joints = joints[:, ::-1]
+        keypoints = keypoints[:, ::-1]
 
-    np.testing.assert_allclose(round_trip(HeatmapCodec((height, width)), joints), joints, atol=2)
+    np.testing.assert_allclose(
+        round_trip(HeatmapCodec((height, width)), keypoints), keypoints, atol=2
+    )
 
 
 def test_the_last_half_cell_decodes_to_the_last_cell() -> None:
-    # Its centre rounds to a cell past the heatmap (x = 191 to 48 of 48): the codec's known limit.
-    joints = np.array([[190.0, 100], [191.9, 100], [100, 254], [100, 255.9]])
+    # Its center rounds to a cell past the heatmap (x = 191 to 48 of 48): the codec's known limit.
+    keypoints = np.array([[190.0, 100], [191.9, 100], [100, 254], [100, 255.9]])
 
-    decoded = round_trip(HeatmapCodec((256, 192)), joints)
+    decoded = round_trip(HeatmapCodec((256, 192)), keypoints)
 
     assert decoded.tolist() == [[188, 100], [188, 100], [100, 252], [100, 252]]
 
@@ -170,13 +174,13 @@ def test_decode_equals_the_cell_by_cell_loop(
     heatmaps = np.random.default_rng(seed).integers(-levels, levels + 1, shape).astype(np.float32)
     heatmaps[0, 0] -= levels
 
-    joints, scores = HeatmapCodec((height, width)).decode(heatmaps)
+    keypoints, scores = HeatmapCodec((height, width)).decode(heatmaps)
 
     for person in range(2):
-        for joint in range(3):
-            cell, score = decode_cell_by_cell(heatmaps[person, joint])
-            assert joints[person, joint].tolist() == [CELL * cell[0], CELL * cell[1]]
-            assert scores[person, joint] == score
+        for keypoint in range(3):
+            cell, score = decode_cell_by_cell(heatmaps[person, keypoint])
+            assert keypoints[person, keypoint].tolist() == [CELL * cell[0], CELL * cell[1]]
+            assert scores[person, keypoint] == score
 
 
 @pytest.mark.parametrize("x", [0, 1, 2, 5, 6, 7])
@@ -186,43 +190,43 @@ def test_the_quarter_cell_move_keeps_off_the_border(x: int, y: int) -> None:
     heatmap = np.add.outer(np.arange(8), np.arange(8)).astype(np.float32) / 100
     heatmap[y, x] = 1
 
-    joints, _ = HeatmapCodec((32, 32)).decode(heatmap[None, None])
+    keypoints, _ = HeatmapCodec((32, 32)).decode(heatmap[None, None])
 
     moved = 0.25 if 1 < x < 7 and 1 < y < 7 else 0
-    assert joints[0, 0].tolist() == [CELL * (x + moved), CELL * (y + moved)]
+    assert keypoints[0, 0].tolist() == [CELL * (x + moved), CELL * (y + moved)]
 
 
-def test_decode_moves_a_quarter_cell_toward_each_higher_neighbour() -> None:
+def test_decode_moves_a_quarter_cell_toward_each_higher_neighbor() -> None:
     heatmap = np.zeros((1, 1, 64, 48), np.float32)
     heatmap[0, 0, 12, 9:12] = 0.2, 0.9, 0.4
     heatmap[0, 0, 11:14, 10] = 0.5, 0.9, 0.1
 
-    joints, scores = HeatmapCodec((256, 192)).decode(heatmap)
+    keypoints, scores = HeatmapCodec((256, 192)).decode(heatmap)
 
-    assert joints.tolist() == [[[41, 47]]]  # 4 * (10 + 0.25), 4 * (12 - 0.25)
+    assert keypoints.tolist() == [[[41, 47]]]  # 4 * (10 + 0.25), 4 * (12 - 0.25)
     assert scores[0, 0] == np.float32(0.9)
 
 
 def test_decode_of_a_flat_heatmap_takes_its_first_cell_unmoved() -> None:
-    joints, scores = HeatmapCodec((64, 64)).decode(np.ones((1, 1, 16, 16), np.float32))
+    keypoints, scores = HeatmapCodec((64, 64)).decode(np.ones((1, 1, 16, 16), np.float32))
 
-    assert joints.tolist() == [[[0, 0]]] and scores.tolist() == [[1]]
+    assert keypoints.tolist() == [[[0, 0]]] and scores.tolist() == [[1]]
 
 
-def test_decode_does_not_move_between_equal_neighbours() -> None:
+def test_decode_does_not_move_between_equal_neighbors() -> None:
     heatmap = np.zeros((1, 1, 16, 16), np.float32)
     heatmap[0, 0, 8, 5:8] = 0.5, 1, 0.5
 
-    joints, _ = HeatmapCodec((64, 64)).decode(heatmap)
+    keypoints, _ = HeatmapCodec((64, 64)).decode(heatmap)
 
-    assert joints.tolist() == [[[24, 32]]]
+    assert keypoints.tolist() == [[[24, 32]]]
 
 
 @pytest.mark.parametrize("level", [0, -1])
-def test_decode_finds_no_joint_where_nothing_is_positive(level: float) -> None:
-    joints, scores = HeatmapCodec((64, 64)).decode(np.full((1, 1, 16, 16), level, np.float32))
+def test_decode_finds_no_keypoint_where_nothing_is_positive(level: float) -> None:
+    keypoints, scores = HeatmapCodec((64, 64)).decode(np.full((1, 1, 16, 16), level, np.float32))
 
-    assert joints.tolist() == [[[-CELL, -CELL]]] and scores.tolist() == [[level]]
+    assert keypoints.tolist() == [[[-CELL, -CELL]]] and scores.tolist() == [[level]]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
@@ -230,11 +234,11 @@ def test_decode_takes_torch_as_it_takes_numpy(dtype: torch.dtype) -> None:
     heatmaps = torch.randn(2, 3, 16, 8, generator=torch.manual_seed(0)).to(dtype)
     codec = HeatmapCodec((64, 32))
 
-    joints, scores = codec.decode(heatmaps)
-    expected_joints, expected_scores = codec.decode(heatmaps.float().numpy())
+    keypoints, scores = codec.decode(heatmaps)
+    expected_keypoints, expected_scores = codec.decode(heatmaps.float().numpy())
 
-    assert joints.dtype == scores.dtype == np.float32
-    np.testing.assert_array_equal(joints, expected_joints)
+    assert keypoints.dtype == scores.dtype == np.float32
+    np.testing.assert_array_equal(keypoints, expected_keypoints)
     np.testing.assert_array_equal(scores, expected_scores)
 
 

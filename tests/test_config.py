@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from hwl.config import PROJECT, build, in_project
+from hwl.config import build
 from hwl.errors import HwlError
+from hwl.paths import PROJECT, in_project
 
 
 @dataclass(frozen=True)

@@ -32,23 +32,23 @@ def slow_loss(
 ) -> float:
     """1/J * sum_j mean_{n,y,x} [ (F(G) + 1) * (w P - w G)^2 ], in float64."""
     p, g, w = (tensor.double().numpy() for tensor in (predicted, target, target_weight))
-    persons, joints, height, width = p.shape
+    persons, keypoints, height, width = p.shape
     total = 0.0
-    for j in range(joints):
-        joint_sum = 0.0
+    for j in range(keypoints):
+        keypoint_sum = 0.0
         for n in range(persons):
             for y in range(height):
                 for x in range(width):
                     error = w[n, j] * p[n, j, y, x] - w[n, j] * g[n, j, y, x]
-                    joint_sum += (formula(g[n, j, y, x]) + 1) * error**2
-        total += joint_sum / (persons * height * width)
-    return total / joints
+                    keypoint_sum += (formula(g[n, j, y, x]) + 1) * error**2
+        total += keypoint_sum / (persons * height * width)
+    return total / keypoints
 
 
-def case(seed: int = 0, persons: int = 2, joints: int = 3) -> tuple[Tensor, Tensor, Tensor]:
+def case(seed: int = 0, persons: int = 2, keypoints: int = 3) -> tuple[Tensor, Tensor, Tensor]:
     """Predicted heatmaps, targets in 0..1 and weights of which some are 0 and some fractions."""
     generator = torch.manual_seed(seed)
-    shape = (persons, joints, 5, 4)
+    shape = (persons, keypoints, 5, 4)
     predicted = torch.randn(shape, generator=generator)
     target = torch.rand(shape, generator=generator)
     weights = torch.randint(0, 3, shape[:2], generator=generator) / 2
@@ -61,11 +61,11 @@ def test_the_named_functions_are_those_with_a_formula_here() -> None:
 
 @every_function
 @settings(max_examples=15)
-@given(seed=st.integers(0, 2**31), persons=st.integers(1, 3), joints=st.integers(1, 4))
+@given(seed=st.integers(0, 2**31), persons=st.integers(1, 3), keypoints=st.integers(1, 4))
 def test_loss_equals_the_loop_over_every_pixel(
-    name: str, seed: int, persons: int, joints: int
+    name: str, seed: int, persons: int, keypoints: int
 ) -> None:
-    tensors = case(seed, persons, joints)
+    tensors = case(seed, persons, keypoints)
 
     loss = HeatmapWeightingLoss(name)(*tensors)
 
@@ -105,7 +105,7 @@ def test_zero_is_plain_mse() -> None:
 
 
 @every_function
-def test_unlabelled_joints_give_exactly_no_loss_and_no_gradient(name: str) -> None:
+def test_unannotated_keypoints_give_exactly_no_loss_and_no_gradient(name: str) -> None:
     predicted, target, _ = case()
     predicted.requires_grad_()
 
@@ -116,7 +116,7 @@ def test_unlabelled_joints_give_exactly_no_loss_and_no_gradient(name: str) -> No
     assert predicted.grad.count_nonzero() == 0
 
 
-def test_one_unlabelled_joint_gets_no_gradient_among_labelled_ones() -> None:
+def test_one_unannotated_keypoint_gets_no_gradient_among_annotated_ones() -> None:
     predicted, target, _ = case()
     predicted.requires_grad_()
     weights = torch.tensor([[1.0, 0, 1], [1, 1, 1]])
@@ -128,8 +128,8 @@ def test_one_unlabelled_joint_gets_no_gradient_among_labelled_ones() -> None:
 
 
 @every_function
-def test_gradient_equals_that_of_a_loop_over_joints(name: str) -> None:
-    predicted, target, weights = case(persons=4, joints=5)
+def test_gradient_equals_that_of_a_loop_over_keypoints(name: str) -> None:
+    predicted, target, weights = case(persons=4, keypoints=5)
     ours = predicted.clone().requires_grad_()
     looped = predicted.clone().requires_grad_()
 
@@ -147,7 +147,7 @@ def test_gradient_equals_that_of_a_loop_over_joints(name: str) -> None:
 @every_function
 def test_gradient_equals_finite_differences(name: str) -> None:
     # The loss is quadratic in the prediction, so a central difference has no error but float32's.
-    predicted, target, weights = case(persons=1, joints=2)
+    predicted, target, weights = case(persons=1, keypoints=2)
     predicted.requires_grad_()
     loss = HeatmapWeightingLoss(name)
     loss(predicted, target, weights.fill_(1)).backward()

@@ -9,7 +9,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from hwl import notebooks, results
+from hwl import notebook as notebooks
+from hwl.runs.provenance import hardware_slug
 
 
 @pytest.fixture(scope="module")
@@ -18,16 +19,16 @@ def profile(puppets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     runs = tmp_path_factory.mktemp("profile")
     small = {"input_height": 64, "input_width": 32}
     data = {"data": str(puppets), **small}
-    network = {**data, "weights": str(runs / "train/ours-seed0/best.safetensors")}
+    model = {**data, "weights": str(runs / "train/ours-seed0/best.safetensors")}
     detections = str(puppets / "person_detection_results/val2017_simulated_detections.json")
     evaluation = {"detections": detections, "bootstrap": 5, "threads": 1}
-    speed = {"systems": ["ours"], "runtimes": ["eager", "rewritten"], "threads": [1]}
-    speed |= {"batches": [1, 2], "rounds": 2, "pictures": 2}
+    speed = {"models": ["ours"], "runtimes": ["eager", "fused"], "threads": [1]}
+    speed |= {"batches": [1, 2], "rounds": 2, "images": 2}
     ablations = {"runs": str(runs / "evaluate"), "variants": ["ours"], "baseline": "ours"}
     jobs = {
         "1_train": ("train/ours-seed0", {**data, "epochs": 2, "batch_size": 4, "threads": 1}),
-        "2_evaluate": ("evaluate/ours-seed0", {**network, **evaluation}),
-        "3_loss_weights": ("loss_weights", {**network, "persons": 4}),
+        "2_evaluate": ("evaluate/ours-seed0", {**model, **evaluation}),
+        "3_loss_weights": ("loss_weights", {**model, "persons": 4}),
         "4_ablations": ("ablations", ablations),
         "5_speed": ("speed", {**data, **speed, "accuracy": str(runs / "evaluate")}),
         "6_report": ("report", {"runs": str(runs)}),
@@ -48,20 +49,20 @@ def profile(puppets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 def test_the_six_notebooks_leave_their_runs_and_nothing_half_written(profile: Path) -> None:
     files = {
-        "train/ours-seed0": "best.safetensors history.csv curves.svg metrics.json pictures/1.png",
-        "evaluate/ours-seed0": "protocols.csv joints.csv joint_errors.png pictures/1.png "
+        "train/ours-seed0": "best.safetensors history.csv curves.svg metrics.json images/1.png",
+        "evaluate/ours-seed0": "protocols.csv keypoints.csv keypoint_errors.png images/1.png "
         "metrics.json keypoints_val2017_results.json",
-        "loss_weights": "gradient_shares.csv weight_functions.svg metrics.json pictures/1.png",
+        "loss_weights": "gradient_shares.csv weight_functions.svg metrics.json images/1.png",
         "ablations": "runs.csv comparison.csv ablations.png metrics.json",
-        "speed": "counting-64x32.csv speed_heatmap.svg accuracy_over_speed.svg whole_way.svg "
+        "speed": "counting-64x32.csv speed_heatmap.svg accuracy_over_speed.svg end_to_end.svg "
         "metrics.json",
         "report": "evaluations.csv",
     }
     for folder, names in files.items():
         for name in [*names.split(), "run.json", "notebook.ipynb", "notebook.html"]:
             assert (profile / folder / name).stat().st_size > 0
-    machine = results.hardware_slug()
-    for table in ("latencies", "roofline", "agreement", "whole_way"):
+    machine = hardware_slug()
+    for table in ("latencies", "peak_rate", "agreement", "end_to_end"):
         assert (profile / f"speed/{table}-64x32-{machine}.csv").stat().st_size > 0
     assert [path.name for path in profile.rglob("*.partial*")] == ["ours-seed0.partial"]
     assert "partial" not in (profile / "report/evaluations.csv").read_text()
@@ -77,7 +78,7 @@ def test_the_six_notebooks_show_no_error_no_warning_and_nothing_missing(profile:
 
 
 @pytest.mark.slow
-def test_the_six_notebooks_embed_no_picture_of_the_data(profile: Path) -> None:
+def test_the_six_notebooks_embed_no_image_of_the_data(profile: Path) -> None:
     # Those of the report are the others' figures.
     figures = {"train": 1, "evaluate": 2, "loss_weights": 2, "ablations": 1, "speed": 3}
     for path in profile.rglob("notebook.ipynb"):

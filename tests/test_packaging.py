@@ -1,4 +1,4 @@
-"""The set-up: one set of bounds, and a README whose commands and picture of the folders hold."""
+"""The set-up: one set of bounds, and a README whose commands and image of the folders hold."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from hwl.training import TrainConfig
+from hwl.training.config import TrainConfig
 
 tomllib = pytest.importorskip("tomllib", reason="reads TOML with Python 3.11's own module")
 
@@ -124,7 +124,7 @@ def test_paper_profile_is_the_recipe_of_the_paper() -> None:
     told = notebook_defaults("1_train") | profile["recipe"]
     paper = {field.name: field for field in dataclasses.fields(TrainConfig)}
 
-    own = {"output", "data", "workers"}  # where, and how many processes feed the network
+    own = {"output", "data", "workers"}  # where, and how many processes feed the model
     differing = {
         name: (value, default_of(paper[name]))
         for name, value in told.items()

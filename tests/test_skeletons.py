@@ -1,4 +1,4 @@
-"""Joint sets: what augmentation, drawing and OKS take from them."""
+"""Keypoint sets: what augmentation, drawing and OKS take from them."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ def test_flipping_twice_restores_the_order(skeleton: Skeleton) -> None:
 
 @every_skeleton
 def test_flip_swaps_the_sides_in_the_names(skeleton: Skeleton) -> None:
-    for joint, partner in zip(skeleton.joints, skeleton.flip, strict=True):
-        sides_swapped = joint.replace("left", "?").replace("right", "left").replace("?", "right")
-        assert skeleton.joints[partner] == sides_swapped
+    for keypoint, partner in zip(skeleton.keypoints, skeleton.flip, strict=True):
+        sides_swapped = keypoint.replace("left", "?").replace("right", "left").replace("?", "right")
+        assert skeleton.keypoints[partner] == sides_swapped
 
 
 @every_skeleton
-def test_joint_names_are_unique(skeleton: Skeleton) -> None:
-    assert len(set(skeleton.joints)) == len(skeleton)
+def test_keypoint_names_are_unique(skeleton: Skeleton) -> None:
+    assert len(set(skeleton.keypoints)) == len(skeleton)
 
 
 @every_skeleton
-def test_limbs_join_two_joints_that_exist(skeleton: Skeleton) -> None:
+def test_limbs_join_two_keypoints_that_exist(skeleton: Skeleton) -> None:
     for a, b in skeleton.limbs:
         assert 0 <= a < len(skeleton) and 0 <= b < len(skeleton) and a != b
 
@@ -47,7 +47,7 @@ def test_limbs_are_the_same_in_a_mirror(skeleton: Skeleton) -> None:
 
 
 @every_skeleton
-def test_each_joint_has_a_positive_sigma_equal_on_both_sides(skeleton: Skeleton) -> None:
+def test_each_keypoint_has_a_positive_sigma_equal_on_both_sides(skeleton: Skeleton) -> None:
     sigmas = np.array(skeleton.sigmas)
 
     assert sigmas.shape == (len(skeleton),) and (sigmas > 0).all()
@@ -60,7 +60,7 @@ def test_coco_sigmas_are_those_of_its_evaluation() -> None:
     np.testing.assert_allclose(COCO.sigmas, cocoeval.Params(iouType="keypoints").kpt_oks_sigmas)
 
 
-def test_upper_body_of_coco_is_joints_0_to_10() -> None:
+def test_upper_body_of_coco_is_keypoints_0_to_10() -> None:
     np.testing.assert_array_equal(COCO.upper_body, np.arange(17) <= 10)
 
 
@@ -74,20 +74,20 @@ def test_upper_body_of_coco_is_joints_0_to_10() -> None:
 )
 def test_lower_body_is_pelvis_and_legs(skeleton: Skeleton, lower: set[str]) -> None:
     found = {
-        joint.removeprefix("left_").removeprefix("right_")
-        for joint, upper in zip(skeleton.joints, skeleton.upper_body, strict=True)
+        keypoint.removeprefix("left_").removeprefix("right_")
+        for keypoint, upper in zip(skeleton.keypoints, skeleton.upper_body, strict=True)
         if not upper
     }
 
     assert found == lower
 
 
-def test_index_finds_a_joint_by_name() -> None:
+def test_index_finds_a_keypoint_by_name() -> None:
     assert COCO.index("left_wrist") == 9
 
 
-def test_index_of_an_unknown_joint_names_it() -> None:
-    with pytest.raises(HwlError, match="COCO-17 has no joint 'tail'"):
+def test_index_of_an_unknown_keypoint_names_it() -> None:
+    with pytest.raises(HwlError, match="COCO-17 has no keypoint 'tail'"):
         COCO.index("tail")
 
 
@@ -99,7 +99,7 @@ def test_index_of_an_unknown_joint_names_it() -> None:
     ],
     ids=["COCO", "LSP"],
 )
-def test_category_of_a_published_annotation_file_is_recognised(
+def test_category_of_a_published_annotation_file_is_recognized(
     shared: Path, annotations: str, expected: Skeleton
 ) -> None:
     category = json.loads((shared / "data" / annotations).read_text())["categories"][0]
@@ -123,17 +123,17 @@ def test_an_unknown_category_becomes_a_new_skeleton() -> None:
 
 
 @pytest.mark.parametrize(
-    ("joints", "limbs", "message"),
+    ("keypoints", "limbs", "message"),
     [
         (["nose", "tail"], [(1, 3)], "category 'dog'.*outside 1..2"),
         (["nose", "tail"], [(0, 1)], "category 'dog'.*outside 1..2"),
         (["left_paw", "tail"], [], "dog.*'left_paw' has no partner 'right_paw'"),
         (["nose", "nose"], [], "category 'dog'.*twice"),
     ],
-    ids=["limb past the end", "zero-based limb", "left without right", "joint named twice"],
+    ids=["limb past the end", "zero-based limb", "left without right", "keypoint named twice"],
 )
 def test_a_broken_category_is_refused_by_name(
-    joints: list[str], limbs: list[tuple[int, int]], message: str
+    keypoints: list[str], limbs: list[tuple[int, int]], message: str
 ) -> None:
     with pytest.raises(HwlError, match=message):
-        skeleton_from_category("dog", joints, limbs)
+        skeleton_from_category("dog", keypoints, limbs)

@@ -20,7 +20,7 @@ from hwl.skeletons import COCO, Skeleton, skeleton_from_category
 Schema = TypeVar("Schema")
 
 
-class _Picture(msgspec.Struct):
+class _Image(msgspec.Struct):
     id: int
     file_name: str
     width: int
@@ -46,9 +46,9 @@ class _Category(msgspec.Struct):
 
 
 class _File(msgspec.Struct):
-    images: list[_Picture]
+    images: list[_Image]
     categories: list[_Category]
-    annotations: list[_Person] = []  # test-dev's list of pictures has none
+    annotations: list[_Person] = []  # test-dev's list of images has none
 
 
 class _Detection(msgspec.Struct):
@@ -60,20 +60,20 @@ class _Detection(msgspec.Struct):
 
 @dataclass(frozen=True)
 class Annotations:
-    """One keypoint file as arrays: M pictures and P persons of K joints.
+    """One keypoint file as arrays: M images and P persons of K keypoints.
 
     Attributes:
         path: the annotation file.
-        folder: where its pictures lie.
-        skeleton: the K joints.
-        picture_ids: (M,) int64.
+        folder: where its images lie.
+        skeleton: the K keypoints.
+        image_ids: (M,) int64.
         file_names: M names within `folder`.
-        picture_sizes: (M, 2) int64 width, height in pixels.
+        image_sizes: (M, 2) int64 width, height in pixels.
         ids: (P,) int64 annotation ids.
-        picture_index: (P,) int64 index into the pictures.
-        boxes: (P, 4) float64 x, y, width, height in picture pixels.
+        image_index: (P,) int64 index into the images.
+        boxes: (P, 4) float64 x, y, width, height in image pixels.
         areas: (P,) float64 segment areas in square pixels.
-        joints: (P, K, 3) float64 x, y in picture pixels and visibility (0 unlabelled, 1 hidden,
+        keypoints: (P, K, 3) float64 x, y in image pixels and visibility (0 unannotated, 1 hidden,
             2 visible).
         crowd: (P,) bool, groups of people that COCO ignores.
         head_sizes: (P,) float64 pixels, NaN where the file has none (PCKh needs it).
@@ -82,23 +82,23 @@ class Annotations:
     path: Path
     folder: Path
     skeleton: Skeleton
-    picture_ids: np.ndarray
+    image_ids: np.ndarray
     file_names: tuple[str, ...]
-    picture_sizes: np.ndarray
+    image_sizes: np.ndarray
     ids: np.ndarray
-    picture_index: np.ndarray
+    image_index: np.ndarray
     boxes: np.ndarray
     areas: np.ndarray
-    joints: np.ndarray
+    keypoints: np.ndarray
     crowd: np.ndarray
     head_sizes: np.ndarray
 
-    def picture_path(self, index: int) -> Path:
-        """Path of the picture at that index."""
+    def image_path(self, index: int) -> Path:
+        """Path of the image at that index."""
         return self.folder / self.file_names[index]
 
-    def labelled(self) -> np.ndarray:
-        """(Q,) indices of persons to learn from: not a crowd, a real box, at least one joint.
+    def annotated(self) -> np.ndarray:
+        """(Q,) indices of persons to learn from: not a crowd, a real box, at least one keypoint.
 
         Raises:
             HwlError: there is none.
@@ -107,37 +107,39 @@ class Annotations:
             ~self.crowd
             & (self.boxes[:, 2] > 0)
             & (self.boxes[:, 3] > 0)
-            & (self.joints[:, :, 2] > 0).any(axis=1)
+            & (self.keypoints[:, :, 2] > 0).any(axis=1)
         )
         if not len(persons):
-            raise HwlError(f"{self.path}: the data set is empty, no person has a labelled joint")
+            raise HwlError(
+                f"{self.path}: the data set is empty, no person has an annotated keypoint"
+            )
         return persons
 
     def first(self, count: int) -> Annotations:
-        """Only the first `count` labelled persons and their pictures; everything where it is 0."""
+        """Only the first `count` annotated persons and their images; everything where it is 0."""
         if not count:
             return self
-        persons = self.labelled()[:count]
-        pictures, picture_index = np.unique(self.picture_index[persons], return_inverse=True)
+        persons = self.annotated()[:count]
+        images, image_index = np.unique(self.image_index[persons], return_inverse=True)
         return replace(
             self,
-            picture_ids=self.picture_ids[pictures],
-            file_names=tuple(self.file_names[picture] for picture in pictures),
-            picture_sizes=self.picture_sizes[pictures],
+            image_ids=self.image_ids[images],
+            file_names=tuple(self.file_names[image] for image in images),
+            image_sizes=self.image_sizes[images],
             ids=self.ids[persons],
-            picture_index=picture_index,
+            image_index=image_index,
             boxes=self.boxes[persons],
             areas=self.areas[persons],
-            joints=self.joints[persons],
+            keypoints=self.keypoints[persons],
             crowd=self.crowd[persons],
             head_sizes=self.head_sizes[persons],
         )
 
     def ground_truth_boxes(self) -> Boxes:
-        """The labelled persons' own boxes with score 1 (a protocol apart from detected boxes)."""
-        persons = self.labelled()
+        """The annotated persons' own boxes with score 1 (a protocol apart from detected boxes)."""
+        persons = self.annotated()
         return Boxes(
-            picture_index=self.picture_index[persons],
+            image_index=self.image_index[persons],
             boxes=self.boxes[persons],
             scores=np.ones(len(persons)),
             source="ground truth",
@@ -149,13 +151,13 @@ class Boxes:
     """B person boxes to predict in.
 
     Attributes:
-        picture_index: (B,) int64 index into an Annotations' pictures.
-        boxes: (B, 4) float64 x, y, width, height in picture pixels.
+        image_index: (B,) int64 index into an Annotations' images.
+        boxes: (B, 4) float64 x, y, width, height in image pixels.
         scores: (B,) float64 detection scores, 1 for ground truth.
         source: "ground truth" or the name of the detections' file, for tables.
     """
 
-    picture_index: np.ndarray
+    image_index: np.ndarray
     boxes: np.ndarray
     scores: np.ndarray
     source: str
@@ -167,7 +169,7 @@ class Boxes:
 def load_split(data: Path, split: str) -> Annotations:
     """The annotations of one split of a COCO-layout folder.
 
-    Reads `<data>/annotations/person_keypoints_<split>.json`; pictures are in `<data>/<split>/`,
+    Reads `<data>/annotations/person_keypoints_<split>.json`; images are in `<data>/<split>/`,
     or in `<data>/images/` where that does not exist.
     """
     folder = data / split if (data / split).is_dir() else data / "images"
@@ -175,9 +177,9 @@ def load_split(data: Path, split: str) -> Annotations:
 
 
 def load_annotations(path: Path, folder: Path) -> Annotations:
-    """A COCO-format keypoint file with its pictures in `folder`.
+    """A COCO-format keypoint file with its images in `folder`.
 
-    A file that lists pictures only, such as COCO's test-dev2017, has no persons and COCO's joints.
+    A file that lists images only, such as COCO's test-dev2017, has no persons and COCO's keypoints.
 
     Raises:
         HwlError: the file is missing or not of the format, no category has keypoints, an id is
@@ -185,32 +187,32 @@ def load_annotations(path: Path, folder: Path) -> Annotations:
     """
     raw = _decode(path, _File)
     if not raw.images:
-        raise HwlError(f"{path}: the data set is empty, 'images' lists no picture")
+        raise HwlError(f"{path}: the data set is empty, 'images' lists no image")
     skeleton, category_id = _keypoint_category(path, raw)
     persons = [person for person in raw.annotations if person.category_id == category_id]
     for person in persons:
         if len(person.keypoints) != 3 * len(skeleton):
             raise HwlError(
                 f"{path}: annotation {person.id} has {len(person.keypoints)} numbers in "
-                f"'keypoints', {len(skeleton)} joints of skeleton {skeleton.name} need "
+                f"'keypoints', {len(skeleton)} keypoints of skeleton {skeleton.name} need "
                 f"{3 * len(skeleton)}"
             )
-    picture_ids = _unique(path, "images", [picture.id for picture in raw.images])
+    image_ids = _unique(path, "images", [image.id for image in raw.images])
     ids = _unique(path, "annotations", [person.id for person in persons])
     return Annotations(
         path=path,
         folder=folder,
         skeleton=skeleton,
-        picture_ids=picture_ids,
-        file_names=tuple(picture.file_name for picture in raw.images),
-        picture_sizes=np.array([(p.width, p.height) for p in raw.images], dtype=np.int64),
+        image_ids=image_ids,
+        file_names=tuple(image.file_name for image in raw.images),
+        image_sizes=np.array([(p.width, p.height) for p in raw.images], dtype=np.int64),
         ids=ids,
-        picture_index=_index(
-            path, picture_ids, [person.image_id for person in persons], "annotation", ids
+        image_index=_index(
+            path, image_ids, [person.image_id for person in persons], "annotation", ids
         ),
         boxes=np.array([p.bbox for p in persons], dtype=np.float64).reshape(-1, 4),
         areas=np.array([person.area for person in persons], dtype=np.float64),
-        joints=np.array([p.keypoints for p in persons], dtype=np.float64).reshape(
+        keypoints=np.array([p.keypoints for p in persons], dtype=np.float64).reshape(
             -1, len(skeleton), 3
         ),
         crowd=np.array([person.iscrowd for person in persons], dtype=bool),
@@ -224,7 +226,7 @@ def load_detections(path: Path, annotations: Annotations) -> Boxes:
     Category 1 is the person. All scores are kept, as in the paper's protocol.
 
     Raises:
-        HwlError: the file is missing or not of the format, or a box is in an unknown picture.
+        HwlError: the file is missing or not of the format, or a box is in an unknown image.
     """
     detections = _decode(path, list[_Detection])
     entries = [entry for entry, box in enumerate(detections) if box.category_id == 1]
@@ -232,8 +234,8 @@ def load_detections(path: Path, annotations: Annotations) -> Boxes:
     if not found:
         raise HwlError(f"{path}: no person box (category_id 1) in it")
     return Boxes(
-        picture_index=_index(
-            path, annotations.picture_ids, [box.image_id for box in found], "entry", entries
+        image_index=_index(
+            path, annotations.image_ids, [box.image_id for box in found], "entry", entries
         ),
         boxes=np.array([box.bbox for box in found], dtype=np.float64),
         scores=np.array([box.score for box in found], dtype=np.float64),
@@ -255,18 +257,18 @@ def _decode(path: Path, schema: type[Schema]) -> Schema:
 
 
 def _keypoint_category(path: Path, raw: _File) -> tuple[Skeleton, int]:
-    with_joints = [category for category in raw.categories if category.keypoints]
-    if len(with_joints) > 1:
+    with_keypoints = [category for category in raw.categories if category.keypoints]
+    if len(with_keypoints) > 1:
         raise HwlError(f"{path}: more than one category has 'keypoints'; leave one in the file")
-    if with_joints:
-        category = with_joints[0]
+    if with_keypoints:
+        category = with_keypoints[0]
         try:
             skeleton = skeleton_from_category(category.name, category.keypoints, category.skeleton)
         except HwlError as error:
             raise HwlError(f"{path}: {error}") from error
         return skeleton, category.id
     if raw.annotations:
-        raise HwlError(f"{path}: no category lists 'keypoints', the names of the joints")
+        raise HwlError(f"{path}: no category lists 'keypoints', the names of the keypoints")
     return COCO, 1
 
 
@@ -281,20 +283,20 @@ def _unique(path: Path, what: str, ids: list[int]) -> np.ndarray:
 
 def _index(
     path: Path,
-    picture_ids: np.ndarray,
+    image_ids: np.ndarray,
     wanted: list[int],
     what: str,
     numbers: Sequence[int] | np.ndarray,
 ) -> np.ndarray:
-    """Index into `picture_ids` of each wanted id; `what` and its number name a wrong one."""
-    order = np.argsort(picture_ids)
+    """Index into `image_ids` of each wanted id; `what` and its number name a wrong one."""
+    order = np.argsort(image_ids)
     ids = np.array(wanted, dtype=np.int64)
-    position = order[np.searchsorted(picture_ids, ids, sorter=order).clip(max=len(order) - 1)]
-    unknown = picture_ids[position] != ids
+    position = order[np.searchsorted(image_ids, ids, sorter=order).clip(max=len(order) - 1)]
+    unknown = image_ids[position] != ids
     if unknown.any():
         first = unknown.argmax()
         raise HwlError(
-            f"{path}: {what} {numbers[first]} is in picture {ids[first]}, which 'images' of the "
+            f"{path}: {what} {numbers[first]} is in image {ids[first]}, which 'images' of the "
             "annotation file does not list"
         )
     return position

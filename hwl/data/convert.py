@@ -1,8 +1,8 @@
 """Turn the original LSP and MPII annotations into COCO's layout, so that all data go one path.
 
 A file in COCO's layout holds ``images`` (id, file_name, width, height), ``annotations`` (one per
-person: bbox ``[x, y, w, h]`` and area in pixels, keypoints ``[x, y, v] * joints`` in pixels, where
-``v`` is 0 unlabelled, 1 labelled but hidden, 2 visible) and one category with the joints' names.
+person: bbox ``[x, y, w, h]`` and area in pixels, keypoints ``[x, y, v] * K`` in pixels, where ``v``
+is 0 not annotated, 1 annotated but hidden, 2 visible) and one category with the keypoints' names.
 """
 
 from pathlib import Path
@@ -18,20 +18,20 @@ from hwl.errors import HwlError
 from hwl.files import replacing
 from hwl.skeletons import LSP, MPII, Skeleton
 
-LSP_SPLITS = {"train": range(1, 1001), "test": range(1001, 2001)}  # picture numbers
-LSP_PADDING = 0.1  # of the joints' longer side, on every side
+LSP_SPLITS = {"train": range(1, 1001), "test": range(1001, 2001)}  # image numbers
+LSP_PADDING = 0.1  # of the keypoints' longer side, on every side
 AREA_SHARE = 0.523  # a person's share of the box on COCO; neither LSP nor MPII publish areas
 MPII_UNIT = 200  # pixels of box side per unit of MPII's scale
-MPII_DROP = 15  # pixels per unit of scale that the customary crop lies below MPII's centre
+MPII_DROP = 15  # pixels per unit of scale that the customary crop lies below MPII's center
 HEAD_SHARE = 0.6  # head size over the diagonal of the head box, by MPII's definition of PCKh
 
 
-class MpiiPerson(msgspec.Struct):
+class MpiiPerson(msgspec.Struct, rename={"keypoints": "joints", "keypoints_vis": "joints_vis"}):
     """One entry of ``mpii_{train,val}.json``: pixels counted from 1, scale in units of 200 px."""
 
     image: str
-    joints: Annotated[list[tuple[float, float]], msgspec.Meta(min_length=16, max_length=16)]
-    joints_vis: Annotated[list[Literal[0, 1]], msgspec.Meta(min_length=16, max_length=16)]
+    keypoints: Annotated[list[tuple[float, float]], msgspec.Meta(min_length=16, max_length=16)]
+    keypoints_vis: Annotated[list[Literal[0, 1]], msgspec.Meta(min_length=16, max_length=16)]
     center: tuple[float, float]
     scale: Annotated[float, msgspec.Meta(gt=0)]
 
@@ -40,20 +40,20 @@ def convert_lsp(folder: Path, output_folder: Path) -> list[Path]:
     """Write ``annotations/person_keypoints_{train,test}.json`` of the original Leeds Sports Pose.
 
     ``folder`` is the unpacked lsp_dataset: ``joints.mat``, whose array ``joints`` is (3, 14, 2000)
-    with x, y in pixels and 1 where the joint is hidden, and ``images/im0001.jpg`` to im2000.jpg, of
-    which the first thousand train and the second test. A person's box is the box around all joints,
-    padded by a tenth of its longer side and clipped to the picture. Returns the two files.
+    with x, y in pixels and 1 where the keypoint is hidden, and ``images/im0001.jpg`` to im2000.jpg,
+    of which the first thousand train and the second test. A person's box is that of all keypoints,
+    padded by a tenth of its longer side and clipped to the image. Returns the two files.
 
     Raises HwlError if a file is missing or unreadable or the array is of another shape.
     """
     path = folder / "joints.mat"
-    joints = _read_mat(path, "joints", (3, len(LSP), 2000))
+    table = _read_mat(path, "joints", (3, len(LSP), 2000))
     written = []
     for split, numbers in LSP_SPLITS.items():
         images, annotations = [], []
         for number in numbers:
             image = _image_entry(number, folder / "images", f"im{number:04d}.jpg")
-            xy, hidden = joints[:2, :, number - 1].T, joints[2, :, number - 1]
+            xy, hidden = table[:2, :, number - 1].T, table[2, :, number - 1]
             keypoints = np.column_stack([xy, np.where(hidden == 1, 1, 2)])
             box = _padded_box(xy, image["width"], image["height"])
             images.append(image)
@@ -73,7 +73,7 @@ def convert_mpii(
 ) -> Path:
     """Write ``output`` from the field's usual ``mpii_train.json`` or ``mpii_val.json``.
 
-    As HRNet and mmpose read them: the centre moves down by 15 px per unit of scale, the box is a
+    As HRNet and mmpose read them: the center moves down by 15 px per unit of scale, the box is a
     square of 200 px per unit of scale around it, unclipped and without the padding of 1.25 that the
     data code applies, and pixels count from 0. Annotation ids count the entries from 1.
 
@@ -91,12 +91,12 @@ def convert_mpii(
     for index, person in enumerate(persons):
         if person.image not in images:
             images[person.image] = _image_entry(len(images) + 1, image_folder, person.image)
-        labelled = np.array(person.joints_vis, bool)
-        xy = np.where(labelled[:, None], np.array(person.joints) - 1, 0)
+        annotated = np.array(person.keypoints_vis, bool)
+        xy = np.where(annotated[:, None], np.array(person.keypoints) - 1, 0)
         side = MPII_UNIT * person.scale
-        centre = np.array(person.center) - 1 + (0, MPII_DROP * person.scale)
-        box = np.array([*(centre - side / 2), side, side])
-        keypoints = np.column_stack([xy, 2 * labelled])
+        center = np.array(person.center) - 1 + (0, MPII_DROP * person.scale)
+        box = np.array([*(center - side / 2), side, side])
+        keypoints = np.column_stack([xy, 2 * annotated])
         annotation = _person(index + 1, images[person.image]["id"], box, keypoints)
         if head_sizes is not None:
             annotation["head_size"] = round(float(head_sizes[index]), 4)
@@ -140,7 +140,7 @@ def _image_entry(image_id: int, folder: Path, name: str) -> dict[str, Any]:
 
 
 def _padded_box(xy: NDArray[np.float64], width: int, height: int) -> NDArray[np.float64]:
-    """Joints (J, 2) to ``[x, y, w, h]``, inside the picture."""
+    """Keypoints (J, 2) to ``[x, y, w, h]``, inside the image."""
     low, high = xy.min(axis=0), xy.max(axis=0)
     padding = LSP_PADDING * (high - low).max()
     low, high = np.clip([low - padding, high + padding], 0, [width, height])

@@ -13,13 +13,13 @@ from torch.utils.data import Dataset, Sampler
 
 from hwl.codec import HeatmapCodec
 from hwl.data.annotations import Annotations
-from hwl.data.transforms import (
+from hwl.data.crops import (
     Augmentation,
     augment,
-    box_region,
-    crop,
-    joints_to_input,
-    read_picture,
+    box_crop,
+    keypoints_to_input,
+    read_image,
+    warp,
 )
 
 
@@ -38,7 +38,7 @@ class Sample(NamedTuple):
 
 
 class PersonDataset(Dataset):
-    """The labelled persons of an annotation file as training samples.
+    """The annotated persons of an annotation file as training samples.
 
     A sample is asked for by (epoch, index). Its randomness depends on the seed and that pair
     alone, so that samples do not depend on worker processes and a resumed run sees the same ones.
@@ -61,7 +61,7 @@ class PersonDataset(Dataset):
         self.codec = codec
         self.augmentation = augmentation
         self.seed = seed
-        self.persons = annotations.labelled()
+        self.persons = annotations.annotated()
 
     def __len__(self) -> int:
         return len(self.persons)
@@ -70,23 +70,23 @@ class PersonDataset(Dataset):
         epoch, index = epoch_and_index
         data, size = self.annotations, self.codec.input_size
         person = self.persons[index]
-        picture_index = data.picture_index[person]
-        joints = data.joints[person]
-        box, picture_size = data.boxes[person], data.picture_sizes[picture_index]
+        image_index = data.image_index[person]
+        keypoints = data.keypoints[person]
+        box, image_size = data.boxes[person], data.image_sizes[image_index]
         if self.augmentation is None:
-            region = box_region(box, picture_size, size)
+            crop = box_crop(box, image_size, size)
         else:
             how = self.augmentation
             rng = np.random.default_rng([self.seed, epoch, index])
             # The authors draw the shift once, when annotations are loaded; here anew each time.
             draw, shift = rng.random(), how.shift_range * (rng.random(2) - 0.5)
-            region = box_region(box, picture_size, size, shift if draw < how.shift else None)
-            region = augment(region, joints, data.skeleton, size, how, rng)
-        picture = read_picture(data.picture_path(picture_index))
-        joints = joints_to_input(joints, region, size, data.skeleton)
-        target, weight = self.codec.encode(joints[:, :2], joints[:, 2] > 0)
+            crop = box_crop(box, image_size, size, shift if draw < how.shift else None)
+            crop = augment(crop, keypoints, data.skeleton, size, how, rng)
+        image = read_image(data.image_path(image_index))
+        keypoints = keypoints_to_input(keypoints, crop, size, data.skeleton)
+        target, weight = self.codec.encode(keypoints[:, :2], keypoints[:, 2] > 0)
         return Sample(
-            torch.from_numpy(crop(picture, region, size)),
+            torch.from_numpy(warp(image, crop, size)),
             torch.from_numpy(target),
             torch.from_numpy(weight),
         )

@@ -12,20 +12,15 @@ import shutil
 import stat
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from http.client import HTTPException, HTTPResponse
 from pathlib import Path
-from urllib.error import HTTPError
-from urllib.request import Request, urlopen
 
-import pooch
 from tqdm import tqdm
 
 from hwl.errors import HwlError
+from hwl.fetch import fetch, free_space, part_of, require_space
 
-CHUNK = 1 << 20  # bytes
-TIMEOUT = 60  # seconds without a byte before the connection counts as broken
 HOST = "http://images.cocodataset.org"
 
 
@@ -34,14 +29,14 @@ class Download:
     """One archive of COCO, ``HOST/path.zip`` of ``size`` bytes, and what is taken out of it.
 
     ``members`` are the files or folders wanted, with the paths they have both in the archive and in
-    the data folder; a member folder holds ``pictures`` files ``.jpg``, 0 says members are files.
+    the data folder; a member folder holds ``images`` files ``.jpg``, 0 says members are files.
     """
 
     path: str
     size: int
     md5: str
     members: tuple[str, ...]
-    pictures: int = 0
+    images: int = 0
 
     @property
     def url(self) -> str:
@@ -53,16 +48,16 @@ class Download:
         return folder / Path(self.url).name
 
     def missing(self, folder: Path) -> list[str]:
-        """Members not in ``folder`` yet; raises HwlError at one with missing pictures."""
+        """Members not in ``folder`` yet; raises HwlError at one with missing images."""
         there = [member for member in self.members if (folder / member).exists()]
-        for member in there if self.pictures else ():
-            _require_pictures(folder / member, self.pictures, folder / member)
+        for member in there if self.images else ():
+            _require_images(folder / member, self.images, folder / member)
         return [member for member in self.members if member not in there]
 
     def bytes_to_fetch(self, folder: Path) -> int:
         """Bytes still to come, after what earlier runs left in ``folder``."""
         archive = self.archive(folder)
-        left = [path.stat().st_size for path in (archive, _part(archive)) if path.exists()]
+        left = [path.stat().st_size for path in (archive, part_of(archive)) if path.exists()]
         return max(self.size - sum(left), 0) if self.missing(folder) else 0
 
 
@@ -73,7 +68,7 @@ VAL = Download("zips/val2017", 815_585_330, "442b8da7639aecaf257c1dceb8ba8c80", 
 TEST = Download(
     "zips/test2017", 6_646_970_404, "77ad2c53ac5d0aea611d422c0938fb35", ("test2017",), 40_670
 )
-JOINTS = Download(
+KEYPOINTS = Download(
     "annotations/annotations_trainval2017",
     252_907_541,
     "f4bbac642086de4f52a3fdda2de5fa2c",
@@ -85,8 +80,12 @@ TEST_INFO = Download(
     "85da7065e5e600ebfee8af1edb634eb5",
     ("annotations/image_info_test2017.json", "annotations/image_info_test-dev2017.json"),
 )
-SPLITS = {"train2017": (TRAIN, JOINTS), "val2017": (VAL, JOINTS), "test2017": (TEST, TEST_INFO)}
-LABELLED = ("train2017", "val2017")  # the splits with public joints
+SPLITS = {
+    "train2017": (TRAIN, KEYPOINTS),
+    "val2017": (VAL, KEYPOINTS),
+    "test2017": (TEST, TEST_INFO),
+}
+ANNOTATED = ("train2017", "val2017")  # the splits with public keypoints
 DETECTIONS = "person_detection_results/COCO_val2017_detections_AP_H_56_person.json"
 DETECTIONS_HELP = (
     "Not fetched: {path}, the detected boxes. The authors of HRNet share them on "
@@ -95,7 +94,7 @@ DETECTIONS_HELP = (
 )
 
 
-def plan(splits: Sequence[str] = LABELLED) -> list[Download]:
+def plan(splits: Sequence[str] = ANNOTATED) -> list[Download]:
     """The archives that ``splits`` need, small ones first; raises HwlError at an unknown split."""
     for split in splits:
         if split not in SPLITS:
@@ -104,7 +103,7 @@ def plan(splits: Sequence[str] = LABELLED) -> list[Download]:
     return sorted(downloads, key=lambda download: download.size)
 
 
-def describe(folder: Path, splits: Sequence[str] = LABELLED) -> str:
+def describe(folder: Path, splits: Sequence[str] = ANNOTATED) -> str:
     """A table of what ``download_coco`` would fetch, in GB of 10^9 bytes, and leaves to the user.
 
     Raises HwlError as ``plan`` and ``Download.missing`` do.
@@ -118,7 +117,7 @@ def describe(folder: Path, splits: Sequence[str] = LABELLED) -> str:
         sizes = (f"{size / 1e9:.3f}" for size in (download.size, rest))
         gives = ", ".join(download.members) if download.missing(folder) else "already there"
         lines.append(row(download.archive(folder).name, *sizes, download.url, gives))
-    free = _free_space(folder) / 1e9
+    free = free_space(folder) / 1e9
     lines.append(f"To fetch: {total / 1e9:.3f} GB. Free in {folder}: {free:.3f} GB.")
     if "val2017" in splits and not (folder / DETECTIONS).exists():
         lines.append(DETECTIONS_HELP.format(path=folder / DETECTIONS))
@@ -126,7 +125,7 @@ def describe(folder: Path, splits: Sequence[str] = LABELLED) -> str:
 
 
 def download_coco(
-    folder: Path, splits: Sequence[str] = LABELLED, yes: bool = False, keep_zips: bool = False
+    folder: Path, splits: Sequence[str] = ANNOTATED, yes: bool = False, keep_zips: bool = False
 ) -> None:
     """Print ``describe``, ask unless ``yes``, then fetch and unpack what ``folder`` lacks.
 
@@ -137,49 +136,22 @@ def download_coco(
     downloads = [download for download in plan(splits) if download.missing(folder)]
     if not downloads or not (yes or _confirmed()):
         return
-    # Pictures hardly compress: what is unpacked takes about the archive's size once more.
+    # Images hardly compress: what is unpacked takes about the archive's size once more.
     zips = [download.bytes_to_fetch(folder) for download in downloads]
     unpacked = sum(download.size for download in downloads)
-    _require_space(folder, unpacked + (sum(zips) if keep_zips else max(zips)))
+    require_space(folder, unpacked + (sum(zips) if keep_zips else max(zips)))
     for download in downloads:
         archive = fetch(download.url, download.archive(folder), md5=download.md5)
-        extract(archive, download.missing(folder), folder, download.pictures)
+        extract(archive, download.missing(folder), folder, download.images)
         if not keep_zips:
             archive.unlink()
 
 
-def fetch(url: str, target: Path, sha256_prefix: str | None = None, md5: str | None = None) -> Path:
-    """Download ``url`` to ``target``, going on where an earlier call broke off, and verify it.
-
-    Bytes gather in ``<target>.part``, renamed to ``target`` only when size and hash are right; a
-    ``target`` that is there is verified and not fetched. ``sha256_prefix`` is the start of the hash
-    in hex digits, as published weights carry it in their names (eight digits).
-
-    Raises HwlError if the server cannot be reached or refuses, the connection breaks or the disk is
-    full, all of which leave the part to the next call, or if the hash is wrong, which deletes it.
-    """
-    if target.exists():
-        if fault := _hash_fault(target, sha256_prefix, md5):
-            raise HwlError(f"{target} {fault}: remove it and run again to fetch it from {url}")
-        return target
-    part = _part(target)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _download(url, part)
-        if fault := _hash_fault(part, sha256_prefix, md5):
-            part.unlink()
-            raise HwlError(f"what came from {url} {fault} and was deleted: run again")
-        os.replace(part, target)
-    except OSError as error:  # the network's errors are HwlError by now: this is the disk's
-        raise HwlError(f"cannot write {target} ({error}): make room and run again") from error
-    return target
-
-
-def extract(archive: Path, members: Sequence[str], folder: Path, pictures: int = 0) -> None:
+def extract(archive: Path, members: Sequence[str], folder: Path, images: int = 0) -> None:
     """Unpack ``members`` (files or folders) of a zip ``archive`` into ``folder``.
 
     They are unpacked beside their place and renamed when whole, so what has its name is complete.
-    With ``pictures``, each member is a folder that must hold that many ``.jpg``. Raises HwlError if
+    With ``images``, each member is a folder that must hold that many ``.jpg``. Raises HwlError if
     an entry of the archive would leave the folder or is a link, if the archive is damaged or lacks
     a member, or if the disk is too small.
     """
@@ -192,14 +164,14 @@ def extract(archive: Path, members: Sequence[str], folder: Path, pictures: int =
             for entry in entries:
                 _require_safe(entry, archive)
             wanted = [entry for entry in entries if f"{entry.filename}/".startswith(roots)]
-            _require_space(folder, sum(entry.file_size for entry in wanted))
+            require_space(folder, sum(entry.file_size for entry in wanted))
             for entry in tqdm(wanted, desc=f"unpacking {archive.name}", unit="file"):
                 zipped.extract(entry, scratch)
         for member in members:
             if not (scratch / member).exists():
                 raise HwlError(f"{archive} lacks {member}: move it away and run again")
-            if pictures:
-                _require_pictures(scratch / member, pictures, archive)
+            if images:
+                _require_images(scratch / member, images, archive)
         for member in members:
             (folder / member).parent.mkdir(parents=True, exist_ok=True)
             os.replace(scratch / member, folder / member)
@@ -211,59 +183,6 @@ def extract(archive: Path, members: Sequence[str], folder: Path, pictures: int =
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _download(url: str, part: Path) -> None:
-    # The last byte is asked for again: a server would refuse to send nothing to a whole part.
-    have = max(part.stat().st_size - 1, 0) if part.exists() else 0
-    response, start = _open(url, have)
-    with response, part.open("r+b" if start else "wb") as file:
-        _require_space(part.parent, response.length or 0)
-        file.seek(start)
-        total = start + response.length if response.length is not None else None
-        with tqdm(total=total, initial=start, unit="B", unit_scale=True, desc=part.stem) as bar:
-            for chunk in _chunks(response, url):
-                file.write(chunk)
-                bar.update(len(chunk))
-
-
-def _open(url: str, start: int) -> tuple[HTTPResponse, int]:
-    """A response to ``url`` and the byte it begins at: ``start`` if the server resumes, else 0."""
-    headers = {"Range": f"bytes={start}-"} if start else {}
-    try:
-        response = urlopen(Request(url, headers=headers), timeout=TIMEOUT)
-    except HTTPError as error:
-        if error.code == 416 and start:  # the part is longer than the file is by now
-            return _open(url, 0)
-        raise HwlError(f"{url} answers HTTP {error.code}: try later or get it elsewhere") from error
-    except (OSError, HTTPException) as error:
-        raise HwlError(f"cannot reach {url} ({error}): check network and proxy") from error
-    if start == 0 or response.status != 206:
-        return response, 0
-    sent = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+)", response.headers.get("Content-Range", ""))
-    if sent and int(sent[1]) == start and int(sent[2]) + 1 == int(sent[3]):
-        return response, start
-    response.close()
-    return _open(url, 0)
-
-
-def _chunks(response: HTTPResponse, url: str) -> Iterator[bytes]:
-    try:
-        while chunk := response.read(CHUNK):
-            yield chunk
-    except (OSError, HTTPException) as error:
-        raise HwlError(f"{url} broke off ({error}): run again to resume") from error
-    if response.length:
-        raise HwlError(f"{url} broke off {response.length} bytes early: run again to resume")
-
-
-def _hash_fault(path: Path, sha256_prefix: str | None, md5: str | None) -> str | None:
-    for algorithm, expected in (("sha256", sha256_prefix), ("md5", md5)):
-        if expected is not None:
-            actual = pooch.file_hash(str(path), alg=algorithm)
-            if not actual.startswith(expected):
-                return f"has the {algorithm} {actual}, not {expected}"
-    return None
-
-
 def _require_safe(entry: zipfile.ZipInfo, archive: Path) -> None:
     name = entry.filename
     leaves = ".." in re.split(r"[/\\]", name) or name.startswith(("/", "\\")) or ":" in name
@@ -272,25 +191,10 @@ def _require_safe(entry: zipfile.ZipInfo, archive: Path) -> None:
         raise HwlError(f"{archive} has the unsafe entry {name!r}: move it away, it is not COCO's")
 
 
-def _require_pictures(folder: Path, expected: int, origin: Path) -> None:
+def _require_images(folder: Path, expected: int, origin: Path) -> None:
     count = sum(name.endswith(".jpg") for name in os.listdir(folder))
     if count != expected:
-        raise HwlError(f"{origin} has {count} of {expected} pictures: move it away and run again")
-
-
-def _require_space(folder: Path, needed: int) -> None:
-    free = _free_space(folder)
-    if free < needed:
-        raise HwlError(f"{folder} has {free / 1e9:.3f} of {needed / 1e9:.3f} GB needed: make room")
-
-
-def _free_space(folder: Path) -> int:
-    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    return shutil.disk_usage(existing).free
-
-
-def _part(target: Path) -> Path:
-    return target.with_name(target.name + ".part")
+        raise HwlError(f"{origin} has {count} of {expected} images: move it away and run again")
 
 
 def _confirmed() -> bool:

@@ -1,6 +1,6 @@
-"""Building blocks that several networks share: convolution units, hard sigmoids, squeeze-excite.
+"""Building blocks that several models share: convolution units, hard sigmoids, squeeze-excite.
 
-Initialisations and what torchvision's backbones need are here too. Submodules carry the names
+Initializations and what torchvision's backbones need are here too. Submodules carry the names
 that mmpose checkpoints use (`conv`, `bn`, `conv1`, ...), so that published state dicts load
 without a renaming table.
 """
@@ -48,7 +48,7 @@ def hard_sigmoid(convention: str) -> Activation:
 
 
 class ConvUnit(nn.Sequential):
-    """Convolution, then batch normalisation and activation where asked for.
+    """Convolution, then batch normalization and activation where asked for.
 
     The convolution is padded to keep the size at stride 1 and has a bias only without `norm`.
     """
@@ -74,7 +74,7 @@ class ConvUnit(nn.Sequential):
 
 
 class SqueezeExcite(nn.Module):
-    """Channel gate of squeeze-excite networks: x * gate(pooled x).
+    """Channel gate of squeeze-excite models: x * gate(pooled x).
 
     Args:
         channels: input and output channels.
@@ -98,7 +98,7 @@ class SqueezeExcite(nn.Module):
 
 
 def init_kaiming(module: nn.Module) -> None:
-    """mmpose's backbone initialisation: Kaiming normal (fan out) convolutions, zero biases."""
+    """mmpose's backbone initialization: Kaiming normal (fan out) convolutions, zero biases."""
     for part in module.modules():
         if isinstance(part, nn.Conv2d):
             nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu")
@@ -107,7 +107,7 @@ def init_kaiming(module: nn.Module) -> None:
 
 
 def init_normal(module: nn.Module, std: float = 0.001) -> None:
-    """mmpose's other initialisation: normal convolutions of a small std, zero biases."""
+    """mmpose's other initialization: normal convolutions of a small std, zero biases."""
     for part in module.modules():
         if isinstance(part, nn.Conv2d | nn.ConvTranspose2d):
             nn.init.normal_(part.weight, std=std)
@@ -116,7 +116,7 @@ def init_normal(module: nn.Module, std: float = 0.001) -> None:
 
 
 def torchvision_model(build: Callable[..., nn.Module], weights: WeightsEnum | None) -> nn.Module:
-    """torchvision's network made by `build`, its ImageNet weights downloaded on first use.
+    """torchvision's model made by `build`, its ImageNet weights downloaded on first use.
 
     Raises:
         HwlError: the weights cannot be downloaded.
@@ -136,7 +136,7 @@ def unit_names(units: Iterable[str], backbone: nn.Module) -> dict[str, str]:
     Args:
         units: mmpose's names of the convolution units in the order of the forward pass; each is
             a `conv` and a `bn` there.
-        backbone: the same network by torchvision, whose convolutions and normalisations, in the
+        backbone: the same model by torchvision, whose convolutions and normalizations, in the
             order of definition, are those.
     """
     theirs = [f"{unit}.{part}" for unit in units for part in ("conv", "bn")]

@@ -46,7 +46,7 @@ class DeconvHead(nn.Module):
 
     Args:
         in_channels: channels of the backbone's features.
-        num_joints: K, the heatmaps to predict.
+        num_keypoints: K, the heatmaps to predict.
         kind: "lite" (the paper: depthwise and pointwise), "dense" (SimpleBaseline) or "grouped"
             (ViPNAS: depthwise alone).
         attention_per_stage: three names of `hwl.models.attention.ATTENTIONS`.
@@ -57,7 +57,7 @@ class DeconvHead(nn.Module):
     def __init__(
         self,
         in_channels: int,
-        num_joints: int,
+        num_keypoints: int,
         kind: str,
         attention_per_stage: Sequence[str] = ("none",) * STAGES,
         hard_sigmoid_convention: str = "(x+3)/6",
@@ -77,7 +77,7 @@ class DeconvHead(nn.Module):
             layers += STAGE_KINDS[kind](in_channels, channels) + attention(name, channels, gate)
             in_channels = channels
         self.deconv_layers = nn.Sequential(*layers)
-        self.final_layer = nn.Conv2d(channels, num_joints, 1)
+        self.final_layer = nn.Conv2d(channels, num_keypoints, 1)
         for part in layers:
             if isinstance(part, nn.ConvTranspose2d):
                 init_normal(part)
@@ -91,7 +91,7 @@ class DeconvHead(nn.Module):
 class PointwiseHead(nn.Sequential):
     """A 1x1 convolution alone, for Lite-HRNet: (N, C, H/4, W/4) -> (N, K, H/4, W/4)."""
 
-    def __init__(self, in_channels: int, num_joints: int) -> None:
+    def __init__(self, in_channels: int, num_keypoints: int) -> None:
         super().__init__()
-        self.final_layer = nn.Conv2d(in_channels, num_joints, 1)
+        self.final_layer = nn.Conv2d(in_channels, num_keypoints, 1)
         init_normal(self)

@@ -27,7 +27,7 @@ def _shuffle_halves(first: Tensor, second: Tensor) -> Tensor:
 
 
 def _separable(in_channels: int, out_channels: int, stride: int) -> nn.Sequential:
-    """A depthwise 3x3 and a 1x1 convolution, both normalised and without activation."""
+    """A depthwise 3x3 and a 1x1 convolution, both normalized and without activation."""
     return nn.Sequential(
         nn.Conv2d(in_channels, in_channels, 3, stride, 1, groups=in_channels, bias=False),
         nn.BatchNorm2d(in_channels),
@@ -72,7 +72,7 @@ class CrossResolutionWeighting(nn.Module):
         coarsest = branches[-1].shape[-2:]
         pooled = [functional.adaptive_avg_pool2d(branch, coarsest) for branch in branches]
         weights = self.conv2(self.conv1(torch.cat(pooled, dim=1))).split(self.widths, dim=1)
-        # By index here and below: while a network is traced, what was split cannot be iterated.
+        # By index here and below: while a model is traced, what was split cannot be iterated.
         return [
             branch * functional.interpolate(weights[i], size=branch.shape[-2:], mode="nearest")
             for i, branch in enumerate(branches)

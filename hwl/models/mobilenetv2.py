@@ -14,7 +14,7 @@ LAYERS = ((1, 2), (2, 3), (3, 3), (4, 3), (3, 3), (3, 3), (1, 3))
 def mobilenetv2(imagenet: bool) -> nn.Module:
     """MobileNetV2 1.0 up to its 1280-channel layer, (N, 3, H, W) -> (N, 1280, H/32, W/32).
 
-    It is the same function as mmpose's and starts from the same Kaiming initialisation.
+    It is the same function as mmpose's and starts from the same Kaiming initialization.
 
     Args:
         imagenet: start from torchvision's ImageNet weights (downloaded on first use).

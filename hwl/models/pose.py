@@ -1,4 +1,4 @@
-"""PoseNet: what every system is, a backbone and a head."""
+"""PoseNet: what every model is, a backbone and a head."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from hwl.errors import HwlError
 
 
 class PoseNet(nn.Module):
-    """A top-down pose network.
+    """A top-down pose model.
 
     Args:
         backbone: (N, 3, H, W) -> features.
         head: features -> (N, K, H/4, W/4).
-        config: name and arguments of `create_model` that make this network; saved beside weights.
+        config: name and arguments of `create_model` that make this model; saved beside weights.
     """
 
     def __init__(self, backbone: nn.Module, head: nn.Module, config: dict[str, object]) -> None:
@@ -22,11 +22,11 @@ class PoseNet(nn.Module):
         self.head = head
         self.config = config
 
-    def forward(self, pictures: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Tensor:
         """Heatmaps of N person crops.
 
         Args:
-            pictures: (N, 3, H, W) float, normalised by `hwl.data.transforms.normalise`.
+            images: (N, 3, H, W) float, normalized by `hwl.data.crops.normalize`.
 
         Returns:
             (N, K, H/4, W/4) heatmaps.
@@ -34,7 +34,7 @@ class PoseNet(nn.Module):
         Raises:
             HwlError: H or W does not divide by 32.
         """
-        height, width = pictures.shape[-2:]
+        height, width = images.shape[-2:]
         if height % 32 or width % 32:
             raise HwlError(f"the input is {height}x{width} pixels: both sides must divide by 32")
-        return self.head(self.backbone(pictures))
+        return self.head(self.backbone(images))

@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 
 import pooch
 
-from hwl.data.download import fetch
 from hwl.errors import HwlError
+from hwl.fetch import fetch
 
 OPENMMLAB = "openmmlab"  # the source that stands for PUBLISHED
 HOST = "https://download.openmmlab.com/mmpose"
@@ -20,7 +20,7 @@ TOPDOWN = "v1/body_2d_keypoint/topdown_heatmap/coco"
 
 @dataclass(frozen=True)
 class Published:
-    """A weights file of OpenMMLab, `HOST/path`, for 17 joints at 256x192.
+    """A weights file of OpenMMLab, `HOST/path`, for 17 keypoints at 256x192.
 
     ``ap`` is the AP in percent that mmpose's model zoo gives for it: COCO val2017, detected boxes,
     flip test.
@@ -72,7 +72,7 @@ def fetch_weights(source: str, model: str) -> Path:
 
     Args:
         source: a path, which is returned as it is, a URL, or "openmmlab".
-        model: the system whose weights "openmmlab" means, a key of PUBLISHED; else not used.
+        model: the model whose weights "openmmlab" means, a key of PUBLISHED; else not used.
 
     Raises:
         HwlError: OpenMMLab has no weights of the model, the URL names no file, or the file cannot
@@ -92,7 +92,7 @@ def _published_url(model: str) -> str:
     if model == "ours":
         raise HwlError(
             "the authors' weights of model 'ours' are not published by OpenMMLab: train the "
-            "network or give a weights file"
+            "model or give a weights file"
         )
     if model not in PUBLISHED:
         raise HwlError(

@@ -16,7 +16,7 @@ FEATURES = ("conv1", "maxpool", "stage2", "stage3", "stage4", "conv5")
 def shufflenetv2(imagenet: bool) -> nn.Module:
     """ShuffleNetV2 1.0x up to its 1024-channel layer, (N, 3, H, W) -> (N, 1024, H/32, W/32).
 
-    It is the same function as mmpose's and has, without `imagenet`, its initialisation.
+    It is the same function as mmpose's and has, without `imagenet`, its initialization.
 
     Args:
         imagenet: start from torchvision's ImageNet weights (downloaded on first use).
@@ -25,8 +25,8 @@ def shufflenetv2(imagenet: bool) -> nn.Module:
         HwlError: the weights cannot be downloaded.
     """
     weights = torchvision.models.ShuffleNet_V2_X1_0_Weights.IMAGENET1K_V1 if imagenet else None
-    network = torchvision_model(torchvision.models.shufflenet_v2_x1_0, weights)
-    features = nn.Sequential(OrderedDict((name, getattr(network, name)) for name in FEATURES))
+    model = torchvision_model(torchvision.models.shufflenet_v2_x1_0, weights)
+    features = nn.Sequential(OrderedDict((name, getattr(model, name)) for name in FEATURES))
     if not imagenet:
         _init_weights(features)
     units = ["conv1"]

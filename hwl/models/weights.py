@@ -1,7 +1,7 @@
-"""Reading and writing network weights: ours, the authors' and mmpose's checkpoints.
+"""Reading and writing model weights: ours, the authors' and mmpose's checkpoints.
 
-A weights file of `hwl` is safetensors with the network's configuration as metadata, so that a
-file says which network it belongs to and nothing in it can run code.
+A weights file of `hwl` is safetensors with the model's configuration as metadata, so that a
+file says which model it belongs to and nothing in it can run code.
 """
 
 from __future__ import annotations
@@ -20,17 +20,15 @@ from hwl.errors import HwlError
 from hwl.files import replacing
 from hwl.models.pose import PoseNet
 from hwl.models.published import fetch_weights
-from hwl.models.zoo import SYSTEMS, create_model
+from hwl.models.zoo import MODELS, create_model
 
 # Wrappers that training frameworks put around a state dict. mmengine keeps averaged weights in
 # "state_dict" and the last raw ones in "ema_state_dict".
 WRAPPERS = ("state_dict", "ema_state_dict", "ema", "model")
 # Prefixes of other frameworks and what they are here; an empty one drops the prefix.
 PREFIXES = {"module.": "", "keypoint_head.": "head."}
-DROPPED = (
-    "data_preprocessor."  # mmpose 1.x's picture mean and std, which are no part of the network
-)
-# mmpose 1.x saves numpy arrays (joint weights, colours) beside the weights. To read them takes
+DROPPED = "data_preprocessor."  # mmpose 1.x's image mean and std, which are no part of the model
+# mmpose 1.x saves numpy arrays (keypoint weights, colors) beside the weights. To read them takes
 # these, none of which can run code; the first is known by its numpy 1 and numpy 2 names.
 _reconstruct = np.empty(0).__reduce__()[0]
 ARRAY_PARTS = [
@@ -43,12 +41,12 @@ ARRAY_PARTS = [
 ]
 BACKBONE = "backbone."
 SAFETENSORS = ".safetensors"
-LAST_LAYER = "head.final_layer.weight"  # (joints, channels, 1, 1) in every system
+LAST_LAYER = "head.final_layer.weight"  # (keypoints, channels, 1, 1) in every model
 SHOWN = 5  # keys listed in an error message
 
 
 def save_weights(model: PoseNet, path: Path) -> None:
-    """Write a network's weights and configuration; the file appears whole or not at all."""
+    """Write a model's weights and configuration; the file appears whole or not at all."""
     state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
     # Written here, for safetensors' own save_file makes files that only their owner can read.
     with replacing(path) as partial:
@@ -56,26 +54,26 @@ def save_weights(model: PoseNet, path: Path) -> None:
 
 
 def open_model(weights: Path | str, model: str = "") -> PoseNet:
-    """A trained network from any source of weights, in evaluation mode.
+    """A trained model from any source of weights, in evaluation mode.
 
     Args:
         weights: without `model`, a weights file of hwl; with it, any checkpoint that `load_weights`
             reads. A path, a URL or, with `model`, "openmmlab" for its published weights.
-        model: a key of SYSTEMS, for weights that do not say which network they are; the number of
-            joints is the checkpoint's, options are the system's defaults.
+        model: a key of MODELS, for weights that do not say which model they are; the number of
+            keypoints is the checkpoint's, options are the model's defaults.
 
     Raises:
-        HwlError: the weights cannot be fetched or read, or are another network's.
+        HwlError: the weights cannot be fetched or read, or are another model's.
     """
     path = fetch_weights(str(weights), model)
     if not model:
         return load_model(path)
     state = _read_state(path)
-    return _fill(create_model(model, _count_joints(state, path)), state, path).eval()
+    return _fill(create_model(model, _count_keypoints(state, path)), state, path).eval()
 
 
 def load_model(path: Path) -> PoseNet:
-    """The network of a weights file written by `save_weights`, in evaluation mode.
+    """The model of a weights file written by `save_weights`, in evaluation mode.
 
     Raises:
         HwlError: the file is missing, broken or has no configuration.
@@ -86,8 +84,8 @@ def load_model(path: Path) -> PoseNet:
         config = None
     if not isinstance(config, dict) or "name" not in config:
         raise HwlError(
-            f"{path} does not say which network it is for: name it by `model` (see "
-            f"hwl.models.open_model), one of {', '.join(SYSTEMS)}"
+            f"{path} does not say which model it is for: name it by `model` (see "
+            f"hwl.models.open_model), one of {', '.join(MODELS)}"
         )
     if config.get("backbone") == "torchvision-imagenet":
         config["backbone"] = "torchvision"  # the weights come from this file, not from the net
@@ -96,34 +94,34 @@ def load_model(path: Path) -> PoseNet:
 
 
 def load_weights(model: PoseNet, weights: Path | str) -> PoseNet:
-    """Load a checkpoint into a network, strictly, and return the network.
+    """Load a checkpoint into a model, strictly, and return the model.
 
     Reads safetensors and PyTorch files (`weights_only=True`, so no code in a pickle runs), the
     keys of `hwl`, of the authors and of mmpose 0.x and 1.x, bare or wrapped by a framework.
 
     Args:
         model: is changed only if the checkpoint fits.
-        weights: a path, a URL or "openmmlab" for the published weights of the network's system.
+        weights: a path, a URL or "openmmlab" for the published weights of the model's model.
 
     Raises:
-        HwlError: the file is missing or broken, or its keys or shapes are another network's.
+        HwlError: the file is missing or broken, or its keys or shapes are another model's.
     """
     path = fetch_weights(str(weights), model.config["name"])
     return _fill(model, _read_state(path), path)
 
 
-def _count_joints(state: dict[str, Tensor], path: Path) -> int:
+def _count_keypoints(state: dict[str, Tensor], path: Path) -> int:
     last = state.get(LAST_LAYER)
     if last is None or last.ndim != 4:
         raise HwlError(
-            f"{path} has no {LAST_LAYER} of four dimensions, so it is not of a network here: give "
-            f"a checkpoint of {', '.join(SYSTEMS)}"
+            f"{path} has no {LAST_LAYER} of four dimensions, so it is not of a model here: give "
+            f"a checkpoint of {', '.join(MODELS)}"
         )
     return len(last)
 
 
 def _fill(model: PoseNet, state: dict[str, Tensor], path: Path) -> PoseNet:
-    """Load a state dict of `_read_state`; `path` is for the refusal of another network's."""
+    """Load a state dict of `_read_state`; `path` is for the refusal of another model's."""
     names = getattr(model.backbone, "checkpoint_names", {})  # where a backbone is torchvision's
     state = {_backbone_key(key, names): value for key, value in state.items()}
     expected = model.state_dict()
@@ -140,7 +138,7 @@ def _fill(model: PoseNet, state: dict[str, Tensor], path: Path) -> PoseNet:
     if problems:
         raise HwlError(
             f"{path} does not fit model '{model.config['name']}' with "
-            f"{model.config['num_joints']} joints: {'; '.join(problems)}"
+            f"{model.config['num_keypoints']} keypoints: {'; '.join(problems)}"
         )
     model.load_state_dict(state)
     return model
@@ -174,7 +172,7 @@ def _metadata(path: Path) -> dict[str, str]:
 
 
 def _read_state(path: Path) -> dict[str, Tensor]:
-    """A checkpoint's tensors by our keys, but for the backbone's, which take the network."""
+    """A checkpoint's tensors by our keys, but for the backbone's, which take the model."""
     _metadata(path)
     content = load_file(path) if path.suffix == SAFETENSORS else _read_pickle(path)
     return {_our_key(key): value for key, value in content.items() if not key.startswith(DROPPED)}

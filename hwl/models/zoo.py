@@ -1,4 +1,4 @@
-"""The systems by name."""
+"""The models by name."""
 
 from __future__ import annotations
 
@@ -23,43 +23,43 @@ BACKBONES = {
 
 
 def _ours(
-    num_joints: int,
+    num_keypoints: int,
     attention: Sequence[str] = ("none", "none", "full"),
     head: str = "lite",
     hard_sigmoid: str = "(x+3)/6",
     backbone: str = "mobilenetv3-big",
 ) -> tuple:
-    """Li and Xiang's network; the options are its ablations."""
+    """Li and Xiang's model; the options are its ablations."""
     if backbone not in BACKBONES:
         raise HwlError(f"backbone '{backbone}' is not one of {', '.join(BACKBONES)}")
     features = BACKBONES[backbone](hard_sigmoid)
-    return features, DeconvHead(features.out_channels, num_joints, head, attention, hard_sigmoid)
+    return features, DeconvHead(features.out_channels, num_keypoints, head, attention, hard_sigmoid)
 
 
-def _mobilenetv2(num_joints: int, imagenet: bool = False) -> tuple:
+def _mobilenetv2(num_keypoints: int, imagenet: bool = False) -> tuple:
     features = mobilenetv2(imagenet)
-    return features, DeconvHead(features.out_channels, num_joints, "dense")
+    return features, DeconvHead(features.out_channels, num_keypoints, "dense")
 
 
-def _shufflenetv2(num_joints: int, imagenet: bool = False) -> tuple:
+def _shufflenetv2(num_keypoints: int, imagenet: bool = False) -> tuple:
     features = shufflenetv2(imagenet)
-    return features, DeconvHead(features.out_channels, num_joints, "dense")
+    return features, DeconvHead(features.out_channels, num_keypoints, "dense")
 
 
-def _vipnas_mbv3(num_joints: int) -> tuple:
+def _vipnas_mbv3(num_keypoints: int) -> tuple:
     features = VipnasMobileNetV3()
-    return features, DeconvHead(features.out_channels, num_joints, "grouped", channels=160)
+    return features, DeconvHead(features.out_channels, num_keypoints, "grouped", channels=160)
 
 
-def _litehrnet18(num_joints: int) -> tuple:
-    return LiteHRNet((2, 4, 2)), PointwiseHead(LiteHRNet.out_channels, num_joints)
+def _litehrnet18(num_keypoints: int) -> tuple:
+    return LiteHRNet((2, 4, 2)), PointwiseHead(LiteHRNet.out_channels, num_keypoints)
 
 
-def _litehrnet30(num_joints: int) -> tuple:
-    return LiteHRNet((3, 8, 3)), PointwiseHead(LiteHRNet.out_channels, num_joints)
+def _litehrnet30(num_keypoints: int) -> tuple:
+    return LiteHRNet((3, 8, 3)), PointwiseHead(LiteHRNet.out_channels, num_keypoints)
 
 
-SYSTEMS: dict[str, Callable[..., tuple]] = {
+MODELS: dict[str, Callable[..., tuple]] = {
     "ours": _ours,
     "mobilenetv2": _mobilenetv2,
     "shufflenetv2": _shufflenetv2,
@@ -69,13 +69,13 @@ SYSTEMS: dict[str, Callable[..., tuple]] = {
 }
 
 
-def create_model(name: str, num_joints: int = 17, **options: object) -> PoseNet:
-    """A freshly initialised network, in training mode.
+def create_model(name: str, num_keypoints: int = 17, **options: object) -> PoseNet:
+    """A freshly initialized model, in training mode.
 
     Args:
-        name: a key of SYSTEMS. "ours" is the paper's network, 3,077,882 parameters at 17 joints;
+        name: a key of MODELS. "ours" is the paper's model, 3,077,882 parameters at 17 keypoints;
             the others are the peers that it is compared with.
-        num_joints: heatmaps to predict.
+        num_keypoints: heatmaps to predict.
         options: of "ours": `attention` (three names of `hwl.models.attention.ATTENTIONS`, one a
             stage), `head` ("lite", "dense" or "grouped"), `hard_sigmoid` ("(x+3)/6" or
             "(x+1)/2") and `backbone` ("mobilenetv3-big", "torchvision" or
@@ -85,15 +85,15 @@ def create_model(name: str, num_joints: int = 17, **options: object) -> PoseNet:
     Raises:
         HwlError: an unknown name or option.
     """
-    if name not in SYSTEMS:
-        raise HwlError(f"model '{name}' is not one of {', '.join(SYSTEMS)}")
-    if num_joints < 1:
-        raise HwlError(f"num_joints is {num_joints}: a network needs at least one joint")
-    known = list(inspect.signature(SYSTEMS[name]).parameters)[1:]
+    if name not in MODELS:
+        raise HwlError(f"model '{name}' is not one of {', '.join(MODELS)}")
+    if num_keypoints < 1:
+        raise HwlError(f"num_keypoints is {num_keypoints}: a model needs at least one keypoint")
+    known = list(inspect.signature(MODELS[name]).parameters)[1:]
     for option in options:
         if option not in known:
             nearest = difflib.get_close_matches(option, known, n=1, cutoff=0.0)
             hint = f"; did you mean '{nearest[0]}'?" if nearest else ": it has none"
             raise HwlError(f"model '{name}' has no option '{option}'{hint}")
-    config = {"name": name, "num_joints": num_joints, **options}
-    return PoseNet(*SYSTEMS[name](num_joints, **options), config=config)
+    config = {"name": name, "num_keypoints": num_keypoints, **options}
+    return PoseNet(*MODELS[name](num_keypoints, **options), config=config)

@@ -1,1 +1,1 @@
-"""Counting and timing: systems in runtimes, side by side."""
+"""Counting and timing: models in runtimes, side by side."""

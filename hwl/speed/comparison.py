@@ -1,4 +1,4 @@
-"""The speed comparison: systems in runtimes, by device, threads and batch."""
+"""The speed comparison: models in runtimes, by device, threads and batch."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from torch import Tensor, nn
 from hwl.codec import HeatmapCodec
 from hwl.data.annotations import Annotations, load_split
 from hwl.errors import HwlError
-from hwl.export import calibration_crops
-from hwl.models import SYSTEMS, PoseNet, create_model
+from hwl.inference.export import calibration_crops
+from hwl.inference.runtimes import RUNTIMES, prepare, unavailable
+from hwl.models import MODELS, PoseNet, create_model
 from hwl.progress import progress
-from hwl.runtimes import RUNTIMES, prepare, unavailable
 from hwl.speed.counting import CONVOLUTIONS, count
-from hwl.speed.latency import Networks, Row, Setting, differences, time_networks
+from hwl.speed.end_to_end import crowded, time_end_to_end
+from hwl.speed.latency import Models, Row, Setting, differences, time_models
 from hwl.speed.memory import peak_memory
 from hwl.speed.tables import EAGER, stage_choice, with_ratios
-from hwl.speed.whole_way import crowded, time_whole_way
 
-JOINTS = 17  # of the networks, where no data tell another number
+KEYPOINTS = 17  # of the models, where no data tell another number
 SAMPLES = 8  # crops on which runtimes are compared with eager, and which calibrate without data
 
 
@@ -35,19 +35,19 @@ class SpeedConfig:
     """A speed comparison on this machine."""
 
     output: str  # the run's folder
-    systems: list[str] = field(default_factory=lambda: list(SYSTEMS))  # names of create_model
+    models: list[str] = field(default_factory=lambda: list(MODELS))  # names of create_model
     runtimes: list[str] = field(default_factory=lambda: list(RUNTIMES))  # eager must be one
     input_height: int = 256  # pixels
     input_width: int = 192  # pixels
     threads: list[int] = field(default_factory=lambda: [1, 0])  # CPU threads (0: all cores)
-    batches: list[int] = field(default_factory=lambda: [1, 8, 32])  # pictures a forward pass
-    rounds: int = 20  # interleaved measurements of each network
-    data: str = ""  # folder in COCO's layout (empty: random pictures, network alone)
-    split: str = "val2017"  # whose pictures are measured from file to joints
+    batches: list[int] = field(default_factory=lambda: [1, 8, 32])  # images a forward pass
+    rounds: int = 20  # interleaved measurements of each model
+    data: str = ""  # folder in COCO's layout (empty: random images, model alone)
+    split: str = "val2017"  # whose images are measured from file to keypoints
     calibration_split: str = "train2017"  # whose persons calibrate int8
-    pictures: int = 100  # measured from file to joints, those with the most persons
-    memory: bool = False  # measure peak memory too, one process a network (Linux)
-    accuracy: str = ""  # folder of evaluation runs <system>-seed0, for the figure (empty: none)
+    images: int = 100  # measured from file to keypoints, those with the most persons
+    memory: bool = False  # measure peak memory too, one process a model (Linux)
+    accuracy: str = ""  # folder of evaluation runs <model>-seed0, for the figure (empty: none)
 
 
 @dataclass(frozen=True)
@@ -55,26 +55,26 @@ class Speed:
     """What a speed comparison found, as tables.
 
     Attributes:
-        latencies: one row a system, runtime, device, threads and batch: median and quartiles in
-            ms a picture, pictures a second, how many times faster than eager there, and the share
-            of the roofline (float32 alone).
-        roofline: GFLOP/s of a float32 matrix product, measured in turns with each setting.
+        latencies: one row a model, runtime, device, threads and batch: median and quartiles in
+            ms an image, images a second, how many times faster than eager there, and the share
+            of the peak_rate (float32 alone).
+        peak_rate: GFLOP/s of a float32 matrix product, measured interleaved with each setting.
         agreement: largest difference from eager's heatmaps over their largest value.
         skipped: what could not run, and why.
         memory: peak memory in MiB; empty where it was not asked for.
-        whole_way: seconds by stage from picture files to joints; empty without data.
+        end_to_end: seconds by stage from image files to keypoints; empty without data.
     """
 
     latencies: pd.DataFrame
-    roofline: pd.DataFrame
+    peak_rate: pd.DataFrame
     agreement: pd.DataFrame
     skipped: pd.DataFrame
     memory: pd.DataFrame
-    whole_way: pd.DataFrame
+    end_to_end: pd.DataFrame
 
 
 def compare_speed(config: SpeedConfig) -> Speed:
-    """Time systems in runtimes on the CPU by threads and, where there is one, on the GPU.
+    """Time models in runtimes on the CPU by threads and, where there is one, on the GPU.
 
     Weights are random, for the time does not depend on them.
 
@@ -86,9 +86,9 @@ def compare_speed(config: SpeedConfig) -> Speed:
     annotations = load_split(Path(config.data), config.split) if config.data else None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # the same weights at every run: what was exported is in the cache
-        joints = len(annotations.skeleton) if annotations else JOINTS
+        keypoints = len(annotations.skeleton) if annotations else KEYPOINTS
         crops = _crops(config, size)
-        models = {name: _network(name, joints, crops[:SAMPLES]) for name in config.systems}
+        models = {name: _model(name, keypoints, crops[:SAMPLES]) for name in config.models}
     rows: dict[str, list[Row]] = {field.name: [] for field in fields(Speed)}
     usable, rows["skipped"] = _usable(config.runtimes)
     settings = _settings(config.threads)
@@ -96,39 +96,41 @@ def compare_speed(config: SpeedConfig) -> Speed:
     try:
         for setting in settings:
             torch.set_num_threads(setting.threads)
-            networks, faults = _prepare(models, usable[setting.device], crops, setting)
+            prepared_models, faults = _prepare(models, usable[setting.device], crops, setting)
             rows["skipped"] += faults
             here: list[Row] = []
             # Upwards: an engine of fixed batches would fill a small one up to a larger one.
             for batch in sorted(config.batches):
-                times, rate = time_networks(networks, size, setting, batch, config.rounds)
+                times, rate = time_models(prepared_models, size, setting, batch, config.rounds)
                 here += times
-                rows["roofline"].append(rate)
+                rows["peak_rate"].append(rate)
             rows["latencies"] += here
             rows["agreement"] += differences(
-                networks, crops[:SAMPLES], min(config.batches), setting
+                prepared_models, crops[:SAMPLES], min(config.batches), setting
             )
             if setting.threads == settings[-1].threads:
                 if annotations:
-                    rows["whole_way"] += _whole_way(networks, here, annotations, config, setting)
+                    rows["end_to_end"] += _end_to_end(
+                        prepared_models, here, annotations, config, setting
+                    )
                 if config.memory:
-                    peaks, faults = _peaks(models, networks, crops, setting)
+                    peaks, faults = _peaks(models, prepared_models, crops, setting)
                     rows["memory"] += peaks
                     rows["skipped"] += faults
-            del networks
+            del prepared_models
             _free()
     finally:
         torch.set_num_threads(before)
     tables = {name: pd.DataFrame(found) for name, found in rows.items()}
     tables["skipped"] = tables["skipped"].drop_duplicates(ignore_index=True)
     macs = {name: count(model, size).macs for name, model in models.items()}
-    tables["latencies"] = with_ratios(tables["latencies"], tables["roofline"], macs)
+    tables["latencies"] = with_ratios(tables["latencies"], tables["peak_rate"], macs)
     return Speed(**tables)
 
 
 def _check(config: SpeedConfig) -> None:
     """HwlError on what would fail after minutes, or mean nothing."""
-    for name in ("systems", "threads", "batches"):
+    for name in ("models", "threads", "batches"):
         if not getattr(config, name):
             raise HwlError(f"parameter '{name}' is empty: there is nothing to measure")
     for runtime in config.runtimes:
@@ -137,8 +139,8 @@ def _check(config: SpeedConfig) -> None:
         raise HwlError("parameter 'runtimes' must have 'eager', which the others are compared with")
     if min(config.threads) < 0:
         raise HwlError(f"parameter 'threads' is {config.threads}: numbers from 0 (all cores) up")
-    if min(*config.batches, config.rounds, config.pictures) < 1:
-        raise HwlError("parameters 'batches', 'rounds' and 'pictures' must be at least 1")
+    if min(*config.batches, config.rounds, config.images) < 1:
+        raise HwlError("parameters 'batches', 'rounds' and 'images' must be at least 1")
     if config.memory and sys.platform != "linux":
         raise HwlError("parameter 'memory' is true: peak memory is read from /proc, Linux's alone")
 
@@ -153,27 +155,27 @@ def _settings(threads: list[int]) -> list[Setting]:
     return settings
 
 
-def _network(system: str, joints: int, crops: Tensor) -> PoseNet:
-    """A network with random weights and activations of ordinary size, as a trained one has.
+def _model(model: str, keypoints: int, crops: Tensor) -> PoseNet:
+    """A model with random weights and activations of ordinary size, as a trained one has.
 
-    The tiny weights that some networks start from make activations denormal numbers, which a CPU
-    computes many times slower. With larger ones and BN that does nothing they vanish in one network
-    and grow in another, and rounding errors with them; hence BN has the statistics of pictures: of
+    The tiny weights that some models start from make activations denormal numbers, which a CPU
+    computes many times slower. With larger ones and BN that does nothing they vanish in one model
+    and grow in another, and rounding errors with them; hence BN has the statistics of images: of
     crops, which are compared, and of noise, with which runtimes are checked.
     """
-    model = create_model(system, joints).train()
+    model = create_model(model, keypoints).train()
     for module in model.modules():
         if isinstance(module, CONVOLUTIONS):
             module.reset_parameters()
         elif isinstance(module, nn.BatchNorm2d):
-            module.momentum = 1.0  # the statistics are those of the pictures to come
+            module.momentum = 1.0  # the statistics are those of the images to come
     with torch.no_grad():
         model(torch.cat([crops, torch.randn_like(crops)]))
     return model.eval()
 
 
 def _crops(config: SpeedConfig, size: tuple[int, int]) -> Tensor:
-    """(M, 3, H, W) pictures that calibrate int8 and on which runtimes are compared."""
+    """(M, 3, H, W) images that calibrate int8 and on which runtimes are compared."""
     if config.data:
         return calibration_crops(Path(config.data), config.calibration_split, size)
     return torch.randn(SAMPLES, 3, *size)
@@ -192,54 +194,54 @@ def _usable(runtimes: list[str]) -> tuple[dict[str, list[str]], list[Row]]:
     return usable, skipped
 
 
-def _fault(system: str, runtime: str, device: str, reason: str) -> Row:
-    return {"system": system, "runtime": runtime, "device": device, "reason": reason}
+def _fault(model: str, runtime: str, device: str, reason: str) -> Row:
+    return {"model": model, "runtime": runtime, "device": device, "reason": reason}
 
 
 def _prepare(
     models: Mapping[str, PoseNet], runtimes: list[str], crops: Tensor, setting: Setting
-) -> tuple[Networks, list[Row]]:
-    """Every system in every runtime, and those that failed, with the reason."""
+) -> tuple[Models, list[Row]]:
+    """Every model in every runtime, and those that failed, with the reason."""
     size = (crops.shape[2], crops.shape[3])
-    networks: Networks = {}
+    prepared_models: Models = {}
     faults = []
-    for system, runtime in progress([(s, r) for s in models for r in runtimes], "prepare"):
+    for model, runtime in progress([(s, r) for s in models for r in runtimes], "prepare"):
         try:
-            networks[system, runtime] = prepare(
-                models[system], runtime, size, crops, setting.device
+            prepared_models[model, runtime] = prepare(
+                models[model], runtime, size, crops, setting.device
             )
         except HwlError as error:
-            faults.append(_fault(system, runtime, setting.device, str(error)))
-    return networks, faults
+            faults.append(_fault(model, runtime, setting.device, str(error)))
+    return prepared_models, faults
 
 
-def _whole_way(
-    networks: Networks,
+def _end_to_end(
+    prepared_models: Models,
     latencies: list[Row],
     annotations: Annotations,
     config: SpeedConfig,
     setting: Setting,
 ) -> list[Row]:
     batches = stage_choice(pd.DataFrame(latencies))
-    return time_whole_way(
-        {key: networks[key] for key in batches},
+    return time_end_to_end(
+        {key: prepared_models[key] for key in batches},
         batches,
         annotations,
-        crowded(annotations, config.pictures),
+        crowded(annotations, config.images),
         HeatmapCodec((config.input_height, config.input_width)),
         setting.device,
     )
 
 
 def _peaks(
-    models: Mapping[str, PoseNet], networks: Networks, crops: Tensor, setting: Setting
+    models: Mapping[str, PoseNet], prepared_models: Models, crops: Tensor, setting: Setting
 ) -> tuple[list[Row], list[Row]]:
     """Rows of peak memory of all that was prepared, and what failed in a process of its own."""
     rows, faults = [], []
-    for system, runtime in progress(networks, "peak memory"):
-        where = {"system": system, "runtime": runtime, "device": setting.device}
+    for model, runtime in progress(prepared_models, "peak memory"):
+        where = {"model": model, "runtime": runtime, "device": setting.device}
         try:
-            peaks = peak_memory(models[system], runtime, crops, setting.device)
+            peaks = peak_memory(models[model], runtime, crops, setting.device)
             rows.append({**where, "threads": setting.threads, **peaks})
         except HwlError as error:
             faults.append({**where, "reason": str(error)})
@@ -247,7 +249,7 @@ def _peaks(
 
 
 def _free() -> None:
-    """Give back what a setting's networks held."""
+    """Give back what a setting's models held."""
     torch.compiler.reset()
     gc.collect()
     if torch.cuda.is_available():

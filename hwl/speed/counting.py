@@ -1,7 +1,7 @@
-"""Parameters and multiply-accumulates of the networks, by three counters.
+"""Parameters and multiply-accumulates of the models, by three counters.
 
 Published GFLOPs depend on the tool that counted. The paper's table takes them from several, so
-that a network's figure is compared here with what each of those tools makes of it.
+that a model's figure is compared here with what each of those tools makes of it.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from hwl.paper import COCO_VAL, SPEED
 
 @dataclass(frozen=True)
 class Counts:
-    """Size of a network.
+    """Size of a model.
 
     Attributes:
         parameters: trainable numbers.
-        macs: multiply-accumulates of convolutions and linear layers alone, one picture.
-        mmcv: what mmcv 1.x's counter makes of one picture: also biases, 2 an element for BN, 1
+        macs: multiply-accumulates of convolutions and linear layers alone, one image.
+        mmcv: what mmcv 1.x's counter makes of one image: also biases, 2 an element for BN, 1
             for ReLU, input elements of pooling, output elements of upsampling.
-        torchstat: what the counter of Lite-HRNet's repository, a torchstat, makes of one picture:
+        torchstat: what the counter of Lite-HRNet's repository, a torchstat, makes of one image:
             as mmcv's, but a module that runs several times counts as its last run alone, pooling
             by its windows' elements, and upsampling by one channel's output elements.
     """
@@ -171,50 +171,48 @@ TORCHSTAT_RULES = _rules(
 
 
 def count(model: nn.Module, input_size: tuple[int, int]) -> Counts:
-    """Count a network at a (height, width) input in pixels with thop, by all rules."""
+    """Count a model at a (height, width) input in pixels with thop, by all rules."""
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    picture = torch.zeros(1, 3, *input_size)
+    image = torch.zeros(1, 3, *input_size)
     operations = []
     for rules in (MACS_RULES, MMCV_RULES, TORCHSTAT_RULES):
         # thop leaves buffers in what it profiles.
         subject = copy.deepcopy(model).eval()
-        operations.append(
-            int(thop.profile(subject, (picture,), custom_ops=rules, verbose=False)[0])
-        )
+        operations.append(int(thop.profile(subject, (image,), custom_ops=rules, verbose=False)[0]))
     return Counts(parameters, *operations)
 
 
-# The paper's GFLOPs by system and input.
+# The paper's GFLOPs by model and input.
 PUBLISHED = {
-    (row.system, row.input): row.GFLOPs
-    for table in (SPEED.assign(input="256x192"), COCO_VAL.assign(system="ours"))
+    (row.model, row.input): row.GFLOPs
+    for table in (SPEED.assign(input="256x192"), COCO_VAL.assign(model="ours"))
     for row in table.itertuples()
 }
 
 
-def counting_table(systems: Sequence[str], input_size: tuple[int, int]) -> pd.DataFrame:
-    """What each counter makes of systems beside the paper's figure.
+def counting_table(models: Sequence[str], input_size: tuple[int, int]) -> pd.DataFrame:
+    """What each counter makes of models beside the paper's figure.
 
     Args:
-        systems: names of `create_model`.
+        models: names of `create_model`.
         input_size: (height, width) in pixels; both divide by 32.
 
     Returns:
-        One row a system: parameters, counts in M (10^6), the paper's GFLOPs (NaN where it has
+        One row a model: parameters, counts in M (10^6), the paper's GFLOPs (NaN where it has
         none), and which counter's figure, in the unit that its tool prints, rounds to the
         paper's two decimals ("none" where none does).
 
     Raises:
-        HwlError: an unknown system, or a size that does not divide by 32.
+        HwlError: an unknown model, or a size that does not divide by 32.
     """
     height, width = input_size
     rows = []
-    for system in systems:
-        counts = count(create_model(system), input_size)
-        published = PUBLISHED.get((system, f"{height}x{width}"), math.nan)
+    for model in models:
+        counts = count(create_model(model), input_size)
+        published = PUBLISHED.get((model, f"{height}x{width}"), math.nan)
         rows.append(
             {
-                "system": system,
+                "model": model,
                 "parameters": counts.parameters,
                 "conv MACs (M)": counts.macs / 1e6,
                 "mmcv count (M)": counts.mmcv / 1e6,

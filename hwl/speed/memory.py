@@ -1,4 +1,4 @@
-"""Peak memory of networks in their runtimes, each in a fresh process of its own."""
+"""Peak memory of models in their runtimes, each in a fresh process of its own."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ import torch
 from torch import Tensor
 
 from hwl.errors import HwlError
+from hwl.inference.runtimes import prepare
 from hwl.models import PoseNet, load_model, save_weights
-from hwl.runtimes import prepare
 
-BATCHES = (1, 32)  # pictures a forward pass
-WEIGHTS, CROPS = "network.safetensors", "crops.pt"
+BATCHES = (1, 32)  # images a forward pass
+WEIGHTS, CROPS = "model.safetensors", "crops.pt"
 STATUS = Path("/proc/self/status")
 RESET = Path("/proc/self/clear_refs")
 MIB = 2**20
 
 
 def peak_memory(model: PoseNet, runtime: str, crops: Tensor, device: str) -> dict[str, float]:
-    """What a network takes beyond PyTorch and its own weights, which are loaded before.
+    """What a model takes beyond PyTorch and its own weights, which are loaded before.
 
     On the CPU it is resident memory of a fresh process, on a GPU what PyTorch has allocated there.
 
     Args:
-        model: the network, in evaluation mode.
-        runtime: a name of `hwl.runtimes.RUNTIMES`.
-        crops: (M, 3, H, W) normalised, to calibrate int8 with; they give the input size.
+        model: the model, in evaluation mode.
+        runtime: a name of `hwl.inference.runtimes.RUNTIMES`.
+        crops: (M, 3, H, W) normalized, to calibrate int8 with; they give the input size.
         device: "cpu" or "cuda".
 
     Returns:
-        Peaks in MiB while the runtime is prepared (exported networks come from the cache, if they
+        Peaks in MiB while the runtime is prepared (exported models come from the cache, if they
         are there) and while it runs with each of BATCHES: "preparing_MiB", "batch_1_MiB", ...
 
     Raises:
@@ -64,15 +64,15 @@ def _measure(folder: Path, runtime: str, device: str, threads: int) -> dict[str,
     model, crops = load_model(folder / WEIGHTS), torch.load(folder / CROPS, weights_only=True)
     size = tuple(crops.shape[2:])
     before = _peak(device)
-    network = prepare(model, runtime, size, crops, device)
+    prepared = prepare(model, runtime, size, crops, device)
     peaks = {"preparing_MiB": _peak(device) - before}
     for batch in BATCHES:
-        pictures = torch.randn(batch, 3, *size, device=device)
+        images = torch.randn(batch, 3, *size, device=device)
         gc.collect()
         _reset(device)
         with torch.inference_mode():
             for _ in range(3):  # some runtimes settle in the second run
-                network(pictures)
+                prepared(images)
         peaks[f"batch_{batch}_MiB"] = _peak(device) - before
     return peaks
 

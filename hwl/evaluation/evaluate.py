@@ -1,0 +1,214 @@
+"""Evaluation: a model, a data set and a protocol in; the field's numbers out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from hwl.allocator import keep_freed_memory
+from hwl.codec import HeatmapCodec
+from hwl.data.annotations import Annotations, Boxes, load_detections, load_split
+from hwl.errors import HwlError
+from hwl.evaluation.coco_ap import coco_ap, coco_results
+from hwl.evaluation.config import METRICS, EvaluateConfig
+from hwl.evaluation.oks import keypoint_errors, keypoint_similarity, oks_nms
+from hwl.evaluation.pck import pck, pckh
+from hwl.files import read_json, write_json, write_table
+from hwl.inference.fastest import ready
+from hwl.inference.poses import Poses, pose_scores
+from hwl.inference.predictor import Model, predict
+from hwl.models import PoseNet, open_model
+from hwl.models.published import fetch_weights
+from hwl.runs.provenance import provenance
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation found.
+
+    Attributes:
+        metrics: the numbers, between 0 and 1.
+        protocol: how they were made: boxes, flip, decode, input size, images, persons.
+        poses: the predictions, one a box, before suppression.
+        results: surviving persons in COCO's result format (AP only).
+    """
+
+    metrics: dict[str, float]
+    protocol: dict[str, object]
+    poses: Poses
+    results: list[dict[str, object]]
+
+    def sentence(self) -> str:
+        """The protocol in words, to stand beside every number."""
+        how = self.protocol
+        return (
+            f"{how['boxes']} boxes, {'flip test' if how['flip'] else 'no flip'}, "
+            f"{how['decode']} decode, input {how['input']}, {how['images']} images, "
+            f"{how['persons']} boxes, runtime {how['runtime']}"
+        )
+
+
+def evaluate(
+    model: Model,
+    annotations: Annotations,
+    boxes: Boxes,
+    codec: HeatmapCodec,
+    metric: str = "AP",
+    flip: bool = True,
+    batch_size: int = 64,
+    workers: int = 0,
+    device: torch.device | str = "cpu",
+    bootstrap: int = 0,
+    runtime: str = "eager",
+) -> Evaluation:
+    """Predict in all boxes and score the predictions.
+
+    Args:
+        model: the pose model in evaluation mode, on `device`.
+        annotations: images and ground truth.
+        boxes: from `annotations.ground_truth_boxes()` or `load_detections`.
+        codec: knows the input size and decodes.
+        metric: "AP", "PCK" or "PCKh"; the latter two need ground-truth boxes.
+        flip: use the flip test.
+        batch_size: crops a forward pass.
+        workers: processes that read and crop; 0 does it in this one.
+        device: where the model is.
+        bootstrap: resamplings for a 95 % interval of AP (0: none).
+        runtime: what the model runs in, to be told with the numbers.
+
+    Raises:
+        HwlError: unknown metric, or detected boxes with a metric that cannot use them.
+    """
+    if metric not in METRICS:
+        raise HwlError(f"metric '{metric}' is not one of {', '.join(METRICS)}")
+    if metric != "AP" and boxes.source != "ground truth":
+        raise HwlError(f"{metric} is defined on ground-truth boxes; leave the detections out")
+    poses = predict(model, annotations, boxes, codec, flip, batch_size, workers, device)
+    found: list[dict[str, object]] = []
+    if metric == "AP":
+        scores = pose_scores(poses)
+        keep = oks_nms(poses, scores, annotations.skeleton)
+        everything = coco_results(annotations, poses, scores)
+        found = [everything[i] for i in keep]
+        # A list of images without ground truth, such as test-dev's, gets predictions only.
+        numbers = coco_ap(annotations, found, bootstrap) if len(annotations.ids) else {}
+    elif metric == "PCK":
+        numbers = pck(annotations, poses.keypoints)
+    else:
+        numbers = pckh(annotations, poses.keypoints)
+    protocol = {
+        "boxes": "ground-truth" if boxes.source == "ground truth" else "detected",
+        "boxes_from": boxes.source,
+        "flip": flip,
+        "decode": "quarter-pixel",
+        "runtime": runtime,
+        "input": f"{codec.input_size[0]}x{codec.input_size[1]}",
+        "images": len(annotations.image_ids),
+        "persons": len(boxes),
+    }
+    return Evaluation(numbers, protocol, poses, found)
+
+
+def evaluate_weights(config: EvaluateConfig) -> tuple[Annotations, list[Evaluation]]:
+    """Evaluate a weights file by protocol.
+
+    With ground-truth boxes; with the detected boxes too where `config.detections` is given, which
+    is the paper's protocol. Where the flip test is used, ground-truth boxes also without it.
+
+    Returns:
+        The ground truth and one evaluation a protocol, the main one last.
+
+    Raises:
+        HwlError: weights, data or detections that cannot be used.
+    """
+    if config.limit and config.detections:
+        raise HwlError(
+            f"limit is {config.limit}: it leaves out persons that {config.detections} has boxes "
+            "of, and these would count as false; set limit to 0 or leave the detections out"
+        )
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    keep_freed_memory()
+    annotations = load_split(Path(config.data), config.split).first(config.limit)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = open_model(config.weights, config.model).to(device)
+    check_keypoints(model, annotations)
+    codec = HeatmapCodec((config.input_height, config.input_width))
+    protocols = []
+    if len(annotations.ids):
+        boxes = annotations.ground_truth_boxes()
+        protocols = [(boxes, flip) for flip in sorted({False, config.flip})]
+    if config.detections:
+        protocols.append((load_detections(Path(config.detections), annotations), config.flip))
+    if not protocols:
+        raise HwlError(f"{annotations.path} has no persons: give detected boxes for its images")
+    runtime, prepared = ready(
+        *(model, config.runtime, codec.input_size, config.batch_size),
+        *((config.calibration_data, config.calibration_split), device),
+    )
+    return annotations, [
+        evaluate(
+            *(prepared, annotations, boxes, codec, config.metric, flip),
+            *(config.batch_size, config.workers, device, config.bootstrap, runtime),
+        )
+        for boxes, flip in protocols
+    ]
+
+
+def keypoint_table(annotations: Annotations, keypoints: np.ndarray) -> pd.DataFrame:
+    """Each keypoint's errors in square roots of the person's area, one row a keypoint.
+
+    Args:
+        annotations: ground truth.
+        keypoints: (Q, K, 2) predictions in image pixels for its annotated persons, in order.
+    """
+    errors = keypoint_errors(annotations, keypoints)
+    skeleton = annotations.skeleton
+    similar = keypoint_similarity(errors, skeleton)
+    return pd.DataFrame(
+        {
+            "keypoint": skeleton.keypoints,
+            "annotated": (~np.isnan(errors)).sum(axis=0),
+            "median error": np.nanmedian(errors, axis=0),
+            "95 % error": np.nanpercentile(errors, 95, axis=0),
+            "mean similarity": np.nanmean(similar, axis=0),
+        }
+    )
+
+
+def check_keypoints(model: PoseNet, annotations: Annotations) -> None:
+    """HwlError unless the model predicts as many keypoints as the annotations have."""
+    keypoints = model.config["num_keypoints"]
+    if keypoints != len(annotations.skeleton):
+        raise HwlError(
+            f"the model predicts {keypoints} keypoints, {annotations.path} has skeleton "
+            f"{annotations.skeleton.name} of {len(annotations.skeleton)}: train one for it"
+        )
+
+
+def write_evaluation(
+    folder: Path, config: EvaluateConfig, annotations: Annotations, evaluations: list[Evaluation]
+) -> None:
+    """Fill a run folder: `metrics.json`, `protocols.csv`, `run.json` and, for AP, the results file.
+
+    `keypoints_<split>_results.json` holds the last protocol's persons as COCO's test server takes
+    them. `metrics.json` has that protocol's numbers, `protocols.csv` a row for each.
+    """
+    rows = [{**e.protocol, **e.metrics} for e in evaluations]
+    write_table(folder / "protocols.csv", rows)
+    write_json(folder / "metrics.json", rows[-1])
+    if config.metric == "AP":
+        write_json(folder / f"keypoints_{config.split}_results.json", evaluations[-1].results)
+    weights = fetch_weights(config.weights, config.model)  # a path, or fetched before and checked
+    inputs = {"weights": weights, "annotations": annotations.path}
+    if config.detections:
+        inputs["detections"] = Path(config.detections)
+    run = provenance(config, inputs)
+    trained = weights.with_name("run.json")
+    if trained.exists():
+        run["trained"] = read_json(trained)["config"]
+    write_json(folder / "run.json", run)

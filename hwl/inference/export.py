@@ -1,0 +1,281 @@
+"""Models as ONNX files, in float32 or calibrated int8, checked before anybody uses them."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pooch
+import torch
+from torch import Tensor
+
+from hwl.codec import HeatmapCodec
+from hwl.data.annotations import load_split
+from hwl.data.crops import normalize
+from hwl.data.dataset import PersonDataset
+from hwl.errors import HwlError
+from hwl.files import replacing
+from hwl.inference import fused
+from hwl.inference.fused import equalize, fold, gates_as_linear_layers, work_on_phases
+from hwl.models import PoseNet, open_model, save_weights
+from hwl.progress import progress
+
+INPUT, OUTPUT = "images", "heatmaps"
+TOLERANCE = 1e-4  # of the largest heatmap value, between a runtime and PyTorch
+CALIBRATION_PERSONS = 128
+EXPORTERS = ("torch", "onnx", "onnxscript")  # their versions make a difference to a file
+CACHE = Path(pooch.os_cache("hwl")) / "onnx"
+KEPT = 48  # files there
+# Kept in float32: a small part of the work, and each would take conversions to int8 and back.
+FLOAT_OPERATORS = ["Add", "Mul", "GlobalAveragePool", "ReduceMean", "MatMul"]
+
+
+def missing_packages(*packages: str) -> str:
+    """One sentence on those of the packages that are not installed; empty if all are."""
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
+    verb = "is" if len(missing) == 1 else "are"
+    return (
+        f"{' and '.join(missing)} {verb} not installed: pip install 'hwl[runtimes]'"
+        if missing
+        else ""
+    )
+
+
+def write_model(
+    path: Path,
+    weights: Path | str,
+    model: str,
+    input_size: tuple[int, int],
+    calibration: tuple[Path | str, str] = ("", ""),
+) -> None:
+    """Write trained weights as the kind of file that the path's ending says, whole or not at all.
+
+    Args:
+        path: `.onnx`, or `.safetensors` with the model's configuration as metadata.
+        weights: as `hwl.models.open_model` takes them.
+        model: likewise.
+        input_size: (height, width) in pixels, of an ONNX file.
+        calibration: for an int8 ONNX file, a folder in COCO's layout and its training split.
+
+    Raises:
+        HwlError: another ending, int8 safetensors, or what `open_model` and `onnx_bytes` raise.
+    """
+    folder, split = calibration
+    if path.suffix not in (".onnx", ".safetensors"):
+        raise HwlError(f"{path}: the file's name must end in .onnx or .safetensors")
+    if path.suffix == ".safetensors" and folder:
+        raise HwlError(f"{path}: weights are saved in float32; leave calibration_data out")
+    trained = open_model(weights, model)
+    if path.suffix == ".safetensors":
+        save_weights(trained, path)
+    else:
+        crops = calibration_crops(Path(folder), split, input_size) if folder else None
+        write_onnx(trained, path, input_size, crops)
+
+
+def write_onnx(
+    model: PoseNet, path: Path, input_size: tuple[int, int], calibration: Tensor | None = None
+) -> None:
+    """Write `onnx_bytes` to a file, whole or not at all."""
+    content = onnx_bytes(model, input_size, calibration)
+    with replacing(path) as partial:
+        partial.write_bytes(content)
+
+
+def onnx_bytes(
+    model: PoseNet, input_size: tuple[int, int], calibration: Tensor | None = None
+) -> bytes:
+    """A model in ONNX, for any number of images of one size.
+
+    The model is fused exactly (`hwl.inference.fused`) and checked: ONNX Runtime's answers must be
+    PyTorch's, within TOLERANCE. With `calibration` its convolutions are then quantized to int8,
+    save those that gain nothing from it and the last, whose heatmaps need precision.
+
+    Args:
+        model: the model; it stays as it is.
+        input_size: (height, width) in pixels.
+        calibration: (M, 3, height, width) float32 normalized crops for int8; None: float32.
+
+    Returns:
+        The file's content. Its metadata hold the model's configuration, input size and precision.
+
+    Raises:
+        HwlError: a package is missing, or the answers are not the model's.
+    """
+    needed = ["onnx", "onnxscript", "onnxruntime"] + ["nncf"] * (calibration is not None)
+    if fault := missing_packages(*needed):
+        raise HwlError(fault)
+    import onnx
+    import onnxruntime
+
+    original = copy.deepcopy(model).cpu().eval()
+    fused = fold(original)
+    if calibration is not None:
+        fused = gates_as_linear_layers(equalize(fused, calibration))
+    # Two images, for an exporter takes a batch of one to be one for ever.
+    images = torch.randn(2, 3, *input_size, generator=torch.Generator().manual_seed(0))
+    with _quiet():
+        program = torch.onnx.export(
+            work_on_phases(fused),
+            (images,),
+            dynamo=True,
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            verbose=False,
+        )
+    content = program.model_proto
+    session = onnxruntime.InferenceSession(content.SerializeToString())
+    with torch.inference_mode():
+        expected = original(images)
+    answers = torch.from_numpy(session.run(None, {INPUT: images.numpy()})[0])
+    check_agreement(answers, expected, "the ONNX file of")
+    if calibration is not None:
+        content = _quantize(content, calibration)
+    description = {
+        "config": json.dumps(model.config),
+        "input": f"{input_size[0]}x{input_size[1]}",
+        "precision": "float32" if calibration is None else "int8",
+    }
+    onnx.helper.set_model_props(content, description)
+    return content.SerializeToString()
+
+
+def cached_onnx(model: PoseNet, input_size: tuple[int, int], calibration: Tensor | None) -> bytes:
+    """`onnx_bytes`, kept in the user's cache folder, for an export takes seconds to a minute.
+
+    Files are named by a hash of all that they depend on; the oldest go when they are many.
+    """
+    digest = hashlib.sha256(repr((model.config, input_size)).encode())
+    for tensor in (*model.state_dict().values(), calibration):
+        if tensor is not None:
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    for source in (Path(__file__), Path(fused.__file__)):
+        digest.update(source.read_bytes())
+    for package in EXPORTERS:
+        digest.update(importlib.metadata.version(package).encode())
+    path = CACHE / f"{model.config['name']}-{digest.hexdigest()[:32]}.onnx"
+    if not path.exists():
+        write_onnx(model, path, input_size, calibration)
+        by_age = sorted(CACHE.glob("*.onnx"), key=lambda file: file.stat().st_mtime)
+        for file in by_age[:-KEPT]:
+            file.unlink(missing_ok=True)
+    return path.read_bytes()
+
+
+def check_agreement(answers: Tensor, expected: Tensor, what: str) -> None:
+    """HwlError unless two tensors of heatmaps are equal to TOLERANCE of the largest value."""
+    difference = float((answers - expected).abs().max() / expected.abs().max())
+    if not difference <= TOLERANCE:  # NaN is no agreement either
+        raise HwlError(
+            f"{what} this model answers otherwise than PyTorch, by {difference:.1e} of the "
+            f"largest value (allowed: {TOLERANCE}): use the runtime 'eager'"
+        )
+
+
+def calibration_crops(folder: Path, split: str, input_size: tuple[int, int]) -> Tensor:
+    """Normalized crops of persons of a data set, to calibrate int8 with.
+
+    Args:
+        folder: data in COCO's layout.
+        split: the training part, whose persons are taken at even distances.
+        input_size: (height, width) in pixels.
+
+    Returns:
+        (M, 3, height, width) float32, M up to CALIBRATION_PERSONS.
+
+    Raises:
+        HwlError: the data cannot be used.
+    """
+    persons = PersonDataset(load_split(folder, split), HeatmapCodec(input_size), None, seed=0)
+    count = min(CALIBRATION_PERSONS, len(persons))
+    chosen = torch.linspace(0, len(persons) - 1, count).long().tolist()
+    crops = [persons[0, person].crop for person in progress(chosen, "read crops to calibrate")]
+    return normalize(torch.stack(crops))
+
+
+def _quantize(content: object, calibration: Tensor) -> object:
+    """An ONNX model with int8 convolutions, ranges of activations taken from the images."""
+    batches = progress([{INPUT: image[None].numpy()} for image in calibration], "calibrate")
+    with _quiet(), _no_output_widgets():
+        import nncf
+        from nncf.quantization.advanced_parameters import QuantizationParameters
+
+        return nncf.quantize(
+            content,
+            nncf.Dataset(batches),
+            preset=nncf.QuantizationPreset.PERFORMANCE,
+            subset_size=len(calibration),
+            ignored_scope=nncf.IgnoredScope(
+                names=_float_convolutions(content), types=FLOAT_OPERATORS, validate=False
+            ),
+            advanced_parameters=nncf.AdvancedQuantizationParameters(
+                # ONNX Runtime knows no scale a channel for activations.
+                activations_quantization_params=QuantizationParameters(per_channel=False),
+                # It made no difference to AP.
+                disable_bias_correction=True,
+            ),
+        )
+
+
+def _float_convolutions(content: object) -> list[str]:
+    """Nodes of convolutions that int8 would cost precision or not make faster.
+
+    The head's last layer, the attention's of one channel, and grouped ones on maps no larger than
+    heatmaps: such a convolution has little to compute, and on a large map int8 saves it reading.
+    """
+    shapes = {
+        value.name: [size.dim_value for size in value.type.tensor_type.shape.dim]
+        for value in (*content.graph.value_info, *content.graph.input, *content.graph.output)
+    }
+    heatmap_height = shapes[OUTPUT][2]
+    names = []
+    for node in content.graph.node:
+        if node.op_type not in ("Conv", "ConvTranspose"):
+            continue
+        _, channels, height, _ = shapes[node.input[0]]
+        grouped = any(part.name == "group" and part.i > 1 for part in node.attribute)
+        last = node.input[1].endswith("final_layer.weight")
+        if last or channels == 1 or (grouped and height <= heatmap_height):
+            names.append(node.name)
+    return names
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the chatter of exporters, which tells a user nothing to act on."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with (
+            warnings.catch_warnings(),
+            open(os.devnull, "w") as nowhere,
+            contextlib.redirect_stdout(nowhere),
+            contextlib.redirect_stderr(nowhere),
+        ):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+@contextlib.contextmanager
+def _no_output_widgets() -> Iterator[None]:
+    """Keep nncf's bars from being Output widgets, at which a notebook's run hangs at times."""
+    import rich
+
+    console = rich.get_console()
+    before, console.is_jupyter = console.is_jupyter, False
+    try:
+        yield
+    finally:
+        console.is_jupyter = before

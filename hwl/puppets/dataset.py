@@ -1,0 +1,129 @@
+"""The embedded data set: COCO-format images of clothed puppets, drawn here from a seed.
+
+Each image has its own random generator, so the files do not depend on the number of processes.
+"""
+
+import os
+import shutil
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import cv2
+import msgspec
+import numpy as np
+from numpy.random import Generator
+from pycocotools.mask import iou
+
+from hwl.errors import HwlError
+from hwl.progress import progress
+from hwl.puppets.config import PuppetConfig
+from hwl.puppets.scenes import draw_scene
+from hwl.skeletons import COCO
+
+QUALITY = (60, 95)  # of the JPEG files
+# How good the simulated detector is.
+MISSED, DOUBLED, FALSE_ALARMS = 0.05, 0.08, 0.4  # per figure, per figure, per image
+JITTER = 0.05  # standard deviation of a box's center and size, over its size
+FORMAT = 1  # raise it when a seed's images change
+LABEL = "puppets.json"  # tells how a folder was made
+
+
+def make_puppets(config: PuppetConfig, processes: int | None = None) -> Path:
+    """Draw the data set in COCO's layout, unless it is there already, and return its folder.
+
+    processes defaults to one for each core; the files do not depend on it.  Raises `HwlError` if
+    the folder holds anything but the puppets of this config.
+    """
+    folder = Path(config.folder)
+    made = {field: getattr(config, field) for field in ("train_images", "val_images", "seed")}
+    label = msgspec.json.encode({"format": FORMAT, **made})
+    if folder.exists():
+        if (folder / LABEL).is_file() and (folder / LABEL).read_bytes() == label:
+            return folder
+        raise HwlError(
+            f"{folder} exists but does not hold the puppets {label.decode()}: "
+            "remove it or set another folder"
+        )
+    unfinished = folder.with_name(f".{folder.name}.{os.getpid()}")
+    shutil.rmtree(unfinished, ignore_errors=True)  # of a killed run that had the same number
+    try:
+        for part in ("train2017", "val2017", "annotations", "person_detection_results"):
+            (unfinished / part).mkdir(parents=True)
+        _fill(unfinished, config, processes or os.cpu_count() or 1)
+        (unfinished / LABEL).write_bytes(label)
+        unfinished.rename(folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return folder
+
+
+def _fill(folder: Path, config: PuppetConfig, processes: int) -> None:
+    """Draw all images into a folder and write their annotations and detections."""
+    counts = {"train2017": config.train_images, "val2017": config.val_images}
+    tasks = [
+        (folder / name, (config.seed, split, index), index + 1 + split * config.train_images)
+        for split, name in enumerate(counts)
+        for index in range(counts[name])
+    ]
+    with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
+        images = pool.map(_draw_image, tasks, chunksize=8)
+        drawn = list(progress(images, "draw puppets", total=len(tasks)))
+    train, val = drawn[: config.train_images], drawn[config.train_images :]
+    for name, images in (("train2017", train), ("val2017", val)):
+        listing = {
+            "info": {"description": "hwl puppets", "version": str(FORMAT), "year": 2022},
+            "licenses": [{"id": 1, "name": "MIT", "url": "https://opensource.org/license/mit"}],
+            "images": [image for image, _, _ in images],
+            "annotations": [entry for _, entries, _ in images for entry in entries],
+            "categories": [COCO.category()],
+        }
+        path = folder / "annotations" / f"person_keypoints_{name}.json"
+        path.write_bytes(msgspec.json.encode(listing))
+    path = folder / "person_detection_results" / "val2017_simulated_detections.json"
+    path.write_bytes(msgspec.json.encode([found for _, _, boxes in val for found in boxes]))
+
+
+def _draw_image(task: tuple[Path, Sequence[int], int]) -> tuple[dict, list[dict], list[dict]]:
+    """Draw one image to a file; return its COCO entry, annotations and detections."""
+    folder, seed, image_id = task
+    cv2.setNumThreads(1)  # the processes share the cores already
+    rng = np.random.default_rng(seed)
+    image, people = draw_scene(rng)
+    name, (height, width) = f"{image_id:012d}.jpg", image.shape[:2]
+    quality = int(rng.integers(*QUALITY, endpoint=True))
+    jpeg = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    (folder / name).write_bytes(jpeg.tobytes())
+    entry = {"id": image_id, "license": 1, "file_name": name, "width": width, "height": height}
+    annotations = [
+        {"id": 100 * image_id + number, "image_id": image_id, "category_id": 1, "iscrowd": 0,
+         "bbox": person.box, "area": int(np.count_nonzero(person.mask)),
+         "num_keypoints": int(np.count_nonzero(person.keypoints[:, 2])),
+         "keypoints": [round(value, 1) for value in person.keypoints.ravel().tolist()]}
+        for number, person in enumerate(people, start=1)
+    ]  # fmt: skip
+    detections = [
+        {"image_id": image_id, "category_id": 1, **found}
+        for found in _detect(rng, [list(person.box) for person in people], (width, height))
+    ]
+    return entry, annotations, detections
+
+
+def _detect(rng: Generator, truths: list[list[int]], image: tuple[int, int]) -> list[dict]:
+    """Imitate a detector: boxes near the true ones, some missed or doubled, and false alarms."""
+    guesses = [(truth, JITTER) for truth in truths if rng.random() > MISSED]
+    guesses += [(truth, 4 * JITTER) for truth in truths if rng.random() < DOUBLED]
+    for _ in range(rng.poisson(FALSE_ALARMS)):
+        guesses.append(((*rng.uniform(-0.1, 0.8, 2) * image, *rng.uniform(30, 160, 2)), JITTER))
+    found = []
+    for (left, top, *size), jitter in guesses:
+        center = (left, top) + size * (0.5 + jitter * rng.standard_normal(2))
+        half = size * np.exp(jitter * rng.standard_normal(2)) / 2
+        low, high = np.clip((center - half, center + half), 0, image)
+        box = np.round((*low, *(high - low)), 1).tolist()
+        if min(box[2:]) > 8:
+            quality = iou([box], truths, [0] * len(truths)).max() if truths else 0
+            score = np.clip(0.1 + 0.85 * quality + 0.12 * rng.standard_normal(), 0.02, 0.99)
+            found.append({"bbox": box, "score": round(float(score), 3)})
+    return found

@@ -1,0 +1,151 @@
+"""A training's state: what a killed run needs to go on."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+
+from hwl.data.annotations import Annotations
+from hwl.errors import HwlError
+from hwl.files import write_json, write_table
+from hwl.models import PoseNet, save_weights
+from hwl.runs.folder import publish
+from hwl.runs.provenance import provenance
+from hwl.training.checkpoints import load_checkpoint, save_checkpoint
+from hwl.training.config import TrainConfig
+
+# Changing these does not change what a run computes, so a killed run may go on with other values.
+MACHINE_FIELDS = ("output", "workers", "threads", "checkpoint_steps")
+
+
+class TrainingState:
+    """What a killed run needs to go on: weights, optimizer, random state, position, history."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        accelerator: Accelerator,
+        model: PoseNet,
+        optimizer: torch.optim.Optimizer,
+        folder: Path,
+    ) -> None:
+        self.config = config
+        self.accelerator = accelerator
+        self.model = model
+        self.optimizer = optimizer
+        self.folder = folder
+        self.checkpoint = folder / "checkpoint.pt"
+        self.step = 0  # over all epochs
+        self.epoch = 0  # finished epochs
+        self.epoch_step = 0  # steps done in the current epoch
+        self.loss_sum = 0.0  # of the current epoch's steps
+        self.history: list[dict[str, float]] = []
+        self.best: dict[str, float] = {}
+
+    def count(self, loss: torch.Tensor) -> None:
+        value = loss.item()
+        if value != value:
+            raise HwlError(
+                f"the loss is NaN at step {self.step} (epoch {self.epoch + 1}); lower lr, which is "
+                f"{self.config.lr}, or use precision 'no'"
+            )
+        self.loss_sum += value
+        self.step += 1
+        self.epoch_step += 1
+
+    def close_epoch(self, lr: float, seconds: float) -> dict[str, float]:
+        self.epoch += 1
+        record = {
+            "epoch": self.epoch,
+            "steps": self.step,
+            "lr": lr,
+            "loss": self.loss_sum / self.epoch_step,
+            "seconds": round(seconds, 2),
+        }
+        self.epoch_step, self.loss_sum = 0, 0.0
+        self.history.append(record)
+        return record
+
+    def keep_if_best(self, record: dict[str, float]) -> None:
+        metric = self.config.metric
+        if record[metric] > self.best.get(metric, -1.0):
+            self.best = record
+            if self.accelerator.is_main_process:
+                save_weights(self.model, self.folder / "best.safetensors")
+
+    def show_on_board(self, record: dict[str, float]) -> None:
+        """Add an epoch's numbers to TensorBoard, where that is installed."""
+        if self.accelerator.is_main_process and importlib.util.find_spec("tensorboard"):
+            from torch.utils.tensorboard import SummaryWriter
+
+            with SummaryWriter(self.folder / "tensorboard") as board:
+                for name, value in record.items():
+                    board.add_scalar(name, value, record["epoch"])
+
+    def save(self) -> None:
+        """Write the checkpoint and the history so far."""
+        if not self.accelerator.is_main_process:
+            return
+        scaler = self.accelerator.scaler
+        save_checkpoint(
+            self.checkpoint,
+            {
+                "config": dataclasses.asdict(self.config),
+                "model": self.model.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "scaler": scaler.state_dict() if scaler else None,
+                "random": torch.get_rng_state(),
+                "position": [self.step, self.epoch, self.epoch_step, self.loss_sum],
+                "history": self.history,
+                "best": self.best,
+            },
+        )
+        if self.history:
+            self._write_history()
+
+    def resume(self) -> None:
+        """Go on from the checkpoint, where there is one."""
+        if not self.checkpoint.exists():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            return
+        state = load_checkpoint(self.checkpoint)
+        for name, value in dataclasses.asdict(self.config).items():
+            begun = state["config"].get(name)
+            if name not in MACHINE_FIELDS and begun != value:
+                raise HwlError(
+                    f"{self.folder} holds a run begun with {name}={begun!r}, not {value!r}; go on "
+                    "with that value, choose another output or delete the folder"
+                )
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if state["scaler"]:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
+        torch.set_rng_state(state["random"])
+        self.step, self.epoch, self.epoch_step, self.loss_sum = state["position"]
+        self.history, self.best = state["history"], state["best"]
+        self.accelerator.print(
+            f"going on from {self.checkpoint}: epoch {self.epoch}, step {self.step}"
+        )
+
+    def finish(self, train: Annotations, val: Annotations) -> None:
+        """Write what the run leaves and publish its folder."""
+        save_weights(self.model, self.folder / "last.safetensors")
+        self._write_history()
+        write_json(self.folder / "metrics.json", self.best)
+        inputs = {"train": train.path, "val": val.path}
+        run = provenance(self.config, inputs) | {
+            "persons": {"train": len(train.annotated()), "val": len(val.annotated())}
+        }
+        write_json(self.folder / "run.json", run)
+        publish(Path(self.config.output))
+        # Last, so that a kill before it costs nothing.
+        Path(self.config.output, self.checkpoint.name).unlink()
+
+    def _write_history(self) -> None:
+        columns = list(dict.fromkeys(key for record in self.history for key in record))
+        rows = [{column: record.get(column, "") for column in columns} for record in self.history]
+        write_table(self.folder / "history.csv", rows)

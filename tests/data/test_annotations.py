@@ -1,0 +1,314 @@
+"""Annotation files: what is read is right, and every fault is named with its file and entry."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from hwl.data.annotations import Annotations, load_annotations, load_detections, load_split
+from hwl.data.check import check_split
+from hwl.errors import HwlError
+from hwl.skeletons import COCO, LSP
+
+Content = dict[str, list]
+
+
+def person(number: int, image: int, **changes: object) -> dict[str, object]:
+    """Annotation `number` of a three-keypoint skeleton, its numbers told apart by that number."""
+    return {
+        "id": number,
+        "image_id": image,
+        "category_id": 1,
+        "bbox": [number, 2, 30, 40],
+        "area": 600.5 + number,
+        "keypoints": [number, 5, 2, number + 1.5, 6, 1, 0, 0, 0],
+        **changes,
+    }
+
+
+def content() -> Content:
+    """Two images whose ids are not in order, three persons, one of them a crowd."""
+    return {
+        "images": [
+            {"id": 70, "file_name": "b.png", "width": 40, "height": 30},
+            {"id": 30, "file_name": "a.png", "width": 20, "height": 10},
+        ],
+        "categories": [
+            {"id": 1, "name": "face", "keypoints": ["nose", "left_eye", "right_eye"]},
+            {"id": 2, "name": "cat"},
+        ],
+        "annotations": [person(11, 30), person(12, 70, iscrowd=1), person(13, 70, head_size=9.5)],
+    }
+
+
+def load(folder: Path, raw: Content) -> Annotations:
+    path = folder / "keypoints.json"
+    path.write_text(json.dumps(raw))
+    return load_annotations(path, folder)
+
+
+def test_arrays_of_a_tiny_file_are_right(tmp_path: Path) -> None:
+    found = load(tmp_path, content())
+
+    assert found.skeleton.keypoints == ("nose", "left_eye", "right_eye")
+    assert found.image_ids.tolist() == [70, 30]
+    assert found.file_names == ("b.png", "a.png")
+    assert found.image_sizes.tolist() == [[40, 30], [20, 10]]
+    assert found.ids.tolist() == [11, 12, 13]
+    assert found.image_index.tolist() == [1, 0, 0]
+    assert found.boxes.tolist() == [[n, 2, 30, 40] for n in (11, 12, 13)]
+    assert found.areas.tolist() == [611.5, 612.5, 613.5]
+    assert found.keypoints[2].tolist() == [[13, 5, 2], [14.5, 6, 1], [0, 0, 0]]
+    assert found.crowd.tolist() == [False, True, False]
+    np.testing.assert_array_equal(found.head_sizes, [np.nan, np.nan, 9.5])
+    assert found.image_path(1) == tmp_path / "a.png"
+
+
+def test_persons_of_other_categories_are_left_out(tmp_path: Path) -> None:
+    raw = content()
+    raw["annotations"].insert(0, person(10, 30, category_id=2, keypoints=[]))
+
+    assert load(tmp_path, raw).ids.tolist() == [11, 12, 13]
+
+
+@pytest.mark.parametrize(
+    ("split", "images", "persons"), [("train", 1717, 4579), ("val", 400, 1111)]
+)
+def test_the_coco_subset_is_read(shared: Path, split: str, images: int, persons: int) -> None:
+    found = load_split(shared / "data/coco-subset", f"{split}2017")
+
+    assert (len(found.image_ids), len(found.ids)) == (images, persons)
+    assert found.skeleton is COCO and found.keypoints.shape == (persons, 17, 3)
+    assert found.image_path(0).parent.name == f"{split}2017"
+    assert len(found.annotated()) == persons  # as its README says
+
+
+def test_leeds_sports_is_read_with_its_one_folder_of_images(shared: Path) -> None:
+    found = load_split(shared / "data/lsp", "test")
+
+    assert found.skeleton is LSP and found.keypoints.shape == (1000, 14, 3)
+    assert found.image_path(0) == shared / "data/lsp/images/im1001.jpg"
+
+
+def drop(key: str, index: int) -> Callable[[Content], object]:
+    return lambda raw: raw["annotations"][index].pop(key)
+
+
+def change(part: str, index: int, **values: object) -> Callable[[Content], object]:
+    return lambda raw: raw[part][index].update(values)
+
+
+FAULTS = {
+    "wrong type": (change("images", 1, width="wide"), r"Expected `int`.*images\[1\]\.width"),
+    "no area": (drop("area", 2), r"`area`.*annotations\[2\]"),
+    "too few keypoints": (change("annotations", 2, keypoints=[1, 2, 2]), "annotation 13 has 3 num"),
+    "annotation id twice": (change("annotations", 2, id=11), "id 11 occurs twice in 'annotations'"),
+    "image id twice": (change("images", 1, id=70), "id 70 occurs twice in 'images'"),
+    "unknown image": (change("annotations", 1, image_id=5), "annotation 12 is in image 5"),
+    "no keypoint names": (change("categories", 0, keypoints=[]), "no category lists 'keypoints'"),
+    "two keypoint sets": (change("categories", 1, keypoints=["tail"]), "more than one category"),
+    "no partner": (change("categories", 0, keypoints=["left_eye"]), "'left_eye' has no partner"),
+    "no images": (lambda raw: raw["images"].clear(), "data set is empty, 'images'"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_faulty_file_is_refused_by_file_and_entry(tmp_path: Path, fault: str) -> None:
+    raw = content()
+    spoil, message = FAULTS[fault]
+    spoil(raw)
+
+    with pytest.raises(HwlError, match=rf"keypoints\.json.*{message}"):
+        load(tmp_path, raw)
+
+
+def test_an_unknown_image_is_named_by_the_annotation_though_others_are_left_out(
+    tmp_path: Path,
+) -> None:
+    raw = content()
+    raw["annotations"].insert(0, person(10, 30, category_id=2, keypoints=[]))
+    raw["annotations"][2]["image_id"] = 5
+
+    with pytest.raises(HwlError, match="annotation 12 is in image 5"):
+        load(tmp_path, raw)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(HwlError, match=r"person_keypoints_val\.json: cannot be read \(No such"):
+        load_split(tmp_path, "val")
+
+
+def test_broken_json_is_named_with_its_place(tmp_path: Path) -> None:
+    path = tmp_path / "keypoints.json"
+    path.write_text(json.dumps(content())[:200])
+
+    with pytest.raises(HwlError, match=r"keypoints\.json is not a COCO-format file: .*truncated"):
+        load_annotations(path, tmp_path)
+
+
+def test_a_file_of_images_only_has_cocos_keypoints_and_no_person(tmp_path: Path) -> None:
+    raw = {"images": content()["images"], "categories": [{"id": 1, "name": "person"}]}
+
+    found = load(tmp_path, raw)
+
+    assert found.skeleton is COCO and len(found.image_ids) == 2
+    assert found.boxes.shape == (0, 4) and found.keypoints.shape == (0, 17, 3)
+
+
+@pytest.mark.parametrize(
+    "why",
+    [
+        {"iscrowd": 1},
+        {"bbox": [1, 2, 0, 40]},
+        {"bbox": [1, 2, 30, 0]},
+        {"keypoints": [5, 5, 0] * 3},
+    ],
+    ids=["crowd", "no width", "no height", "no keypoint"],
+)
+def test_a_person_with_nothing_to_learn_is_not_annotated(
+    tmp_path: Path, why: dict[str, object]
+) -> None:
+    raw = content()
+    raw["annotations"][0].update(why)
+
+    assert load(tmp_path, raw).annotated().tolist() == [2]
+
+
+def test_a_file_without_a_annotated_person_is_named(tmp_path: Path) -> None:
+    raw = content()
+    raw["annotations"] = [person(12, 70, iscrowd=1)]
+    found = load(tmp_path, raw)
+
+    with pytest.raises(HwlError, match=r"keypoints\.json: the data set is empty, no person"):
+        found.annotated()
+
+
+def test_first_keeps_only_these_persons_and_images(tmp_path: Path) -> None:
+    raw = content()
+    raw["images"].append({"id": 50, "file_name": "c.png", "width": 5, "height": 6})
+    raw["annotations"][1:1] = [person(20, 50), person(21, 50, keypoints=[0] * 9)]
+
+    found = load(tmp_path, raw).first(2)
+
+    assert found.ids.tolist() == [11, 20]
+    assert found.image_ids.tolist() == [30, 50] and found.file_names == ("a.png", "c.png")
+    assert found.image_sizes.tolist() == [[20, 10], [5, 6]]
+    assert found.image_index.tolist() == [0, 1]
+    assert found.areas.tolist() == [611.5, 620.5]
+    assert found.boxes[:, 0].tolist() == [11, 20] and found.keypoints[:, 0, 0].tolist() == [11, 20]
+    assert len(found.crowd) == len(found.head_sizes) == 2
+
+
+def test_first_of_nothing_keeps_everything(tmp_path: Path) -> None:
+    found = load(tmp_path, content())
+
+    assert found.first(0) is found
+
+
+def test_ground_truth_boxes_are_the_annotated_persons_own(tmp_path: Path) -> None:
+    boxes = load(tmp_path, content()).ground_truth_boxes()
+
+    assert boxes.boxes.tolist() == [[11, 2, 30, 40], [13, 2, 30, 40]]
+    assert boxes.image_index.tolist() == [1, 0] and boxes.scores.tolist() == [1, 1]
+    assert boxes.source == "ground truth" and len(boxes) == 2
+
+
+def detections(folder: Path, *found: tuple[int, int]) -> Path:
+    """A file of detected boxes, each a (image id, category id)."""
+    path = folder / "found.json"
+    boxes = [
+        {"image_id": i, "category_id": c, "bbox": [n, 1, 2, 3], "score": n / 8}
+        for n, (i, c) in enumerate(found)
+    ]
+    path.write_text(json.dumps(boxes))
+    return path
+
+
+def test_detected_persons_are_read_with_all_scores(tmp_path: Path) -> None:
+    annotations = load(tmp_path, content())
+
+    boxes = load_detections(detections(tmp_path, (30, 1), (70, 2), (70, 1)), annotations)
+
+    assert boxes.image_index.tolist() == [1, 0]
+    assert boxes.boxes.tolist() == [[0, 1, 2, 3], [2, 1, 2, 3]]
+    assert boxes.scores.tolist() == [0, 0.25] and boxes.source == "found.json"
+
+
+def test_a_detection_in_an_unknown_image_is_named_by_its_entry_in_the_file(
+    tmp_path: Path,
+) -> None:
+    annotations = load(tmp_path, content())
+
+    with pytest.raises(HwlError, match=r"found\.json: entry 2 is in image 4"):
+        load_detections(detections(tmp_path, (30, 1), (70, 2), (4, 1)), annotations)
+
+
+@pytest.mark.parametrize("found", [[], [(30, 2)]])
+def test_detections_without_a_person_are_refused(
+    tmp_path: Path, found: list[tuple[int, int]]
+) -> None:
+    annotations = load(tmp_path, content())
+
+    with pytest.raises(HwlError, match=r"found\.json: no person box"):
+        load_detections(detections(tmp_path, *found), annotations)
+
+
+@pytest.mark.slow
+def test_150_000_persons_load_in_seconds(tmp_path: Path) -> None:
+    raw = content()
+    raw["images"] = [
+        {"id": 3 * n, "file_name": f"{n:012}.jpg", "width": 640, "height": 480}
+        for n in range(60_000)
+    ]
+    raw["categories"] = [{**COCO.category(), "id": 1}]
+    raw["annotations"] = []
+    # One person as text, filled in by number: to build and dump the dictionaries takes longest.
+    one = json.dumps(person(1, 2, keypoints=[311.25, 222.5, 2] * 17))
+    one = one.replace('"id": 1,', '"id": %d,').replace('"image_id": 2,', '"image_id": %d,')
+    persons = ",".join(one % (n, n % 60_000 * 3) for n in range(150_000))
+    path = tmp_path / "large.json"
+    path.write_text(json.dumps(raw)[:-2] + persons + "]}")
+    start = time.perf_counter()
+
+    found = load_annotations(path, tmp_path)
+
+    seconds = time.perf_counter() - start
+    print(f"{path.stat().st_size / 1e6:.0f} MB in {seconds:.1f} s")
+    assert found.keypoints.shape == (150_000, 17, 3) and found.image_index[-1] == 149_999 % 60_000
+    assert seconds < 20
+
+
+def write_split(folder: Path, sizes: dict[str, tuple[int, int]]) -> None:
+    """The split "val" of the tiny file, and black images of these (width, height)."""
+    (folder / "annotations").mkdir()
+    (folder / "val").mkdir()
+    (folder / "annotations/person_keypoints_val.json").write_text(json.dumps(content()))
+    for name, (width, height) in sizes.items():
+        cv2.imwrite(str(folder / "val" / name), np.zeros((height, width, 3), np.uint8))
+
+
+def test_the_check_describes_a_good_split(tmp_path: Path) -> None:
+    write_split(tmp_path, {"a.png": (20, 10), "b.png": (40, 30)})
+
+    assert check_split(tmp_path, "val") == (
+        "val: 2 images, 3 persons, 2 of them with annotated keypoints (mean 2.0 of 3), "
+        "skeleton face"
+    )
+
+
+def test_the_check_names_every_wrong_image(tmp_path: Path) -> None:
+    write_split(tmp_path, {"b.png": (30, 40)})
+
+    with pytest.raises(HwlError) as failure:
+        check_split(tmp_path, "val")
+
+    first, *rest = str(failure.value).splitlines()
+    assert first == "2 of 2 images are wrong:"
+    assert "b.png is 30x40 pixels, its annotation says 40x30" in rest[0]
+    assert "a.png: there is no such file" in rest[1]

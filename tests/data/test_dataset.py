@@ -1,0 +1,302 @@
+"""Training samples: image files, crops with their targets, and the order of an epoch."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader
+
+from hwl.codec import HeatmapCodec
+from hwl.data import dataset
+from hwl.data.annotations import Annotations, load_annotations
+from hwl.data.dataset import EpochSampler, PersonDataset, Sample, single_threaded_opencv
+from hwl.data.crops import (
+    Augmentation,
+    Crop,
+    box_crop,
+    warp,
+    keypoints_to_input,
+    read_image,
+)
+from hwl.errors import HwlError
+from hwl.skeletons import COCO
+
+CODEC = HeatmapCodec((64, 64))
+NOTHING = Augmentation(flip=0, half_body=0, scale=0, rotate=0, shift=0)
+
+
+@pytest.fixture(scope="module")
+def annotations(tmp_path_factory: pytest.TempPathFactory) -> Annotations:
+    """Five persons of COCO's keypoints in three noisy images; the third is a crowd."""
+    folder = tmp_path_factory.mktemp("images")
+    rng = np.random.default_rng(0)
+    for name in "abc":
+        image = cv2.GaussianBlur(rng.integers(0, 256, (90, 120, 3), dtype=np.uint8), (0, 0), 1)
+        cv2.imwrite(str(folder / f"{name}.png"), image)
+    persons = []
+    for number in range(1, 6):
+        keypoints = np.column_stack([rng.uniform((20, 15), (80, 75), (17, 2)), np.full(17, 2)])
+        keypoints[3:5, 2] = 0
+        persons.append(
+            {
+                "id": number,
+                "image_id": 1 + number % 3,
+                "category_id": 1,
+                "bbox": [20, 15, 60, 60],
+                "area": 1800,
+                "iscrowd": int(number == 3),
+                "keypoints": keypoints.ravel().tolist(),
+            }
+        )
+    images = [
+        {"id": i, "file_name": f"{name}.png", "width": 120, "height": 90}
+        for i, name in enumerate("abc", start=1)
+    ]
+    content = {"images": images, "categories": [COCO.category()], "annotations": persons}
+    (folder / "keypoints.json").write_text(json.dumps(content))
+    return load_annotations(folder / "keypoints.json", folder)
+
+
+def samples(annotations: Annotations, how: Augmentation | None, seed: int = 0) -> PersonDataset:
+    return PersonDataset(annotations, CODEC, how, seed)
+
+
+def same(a: Sample, b: Sample) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def test_the_samples_are_the_annotated_persons(annotations: Annotations) -> None:
+    found = samples(annotations, None)
+
+    assert len(found) == 4 and annotations.ids[found.persons].tolist() == [1, 2, 4, 5]
+
+
+def test_a_plain_sample_is_crop_target_and_weight_of_its_person(annotations: Annotations) -> None:
+    person = 3
+    image = read_image(annotations.image_path(annotations.image_index[person]))
+    crop = box_crop(annotations.boxes[person], np.array([120, 90]), (64, 64))
+    keypoints = keypoints_to_input(annotations.keypoints[person], crop, (64, 64), COCO)
+    target, weight = CODEC.encode(keypoints[:, :2], np.ones(17))
+
+    found = samples(annotations, None)[0, 2]  # the third annotated person is the fourth
+
+    np.testing.assert_array_equal(found.crop, warp(image, crop, (64, 64)))
+    annotated = annotations.keypoints[person, :, 2] > 0
+    np.testing.assert_array_equal(found.target[annotated], target[annotated])
+    np.testing.assert_array_equal(found.weight, weight * annotated)
+    assert found.crop.dtype == torch.uint8
+    assert found.target.dtype == found.weight.dtype == torch.float32
+
+
+def test_unannotated_keypoints_have_no_weight_and_no_target(annotations: Annotations) -> None:
+    found = samples(annotations, None)[0, 0]
+
+    assert found.weight.tolist() == [1, 1, 1, 0, 0, *[1] * 12]
+    assert (found.target[3:5] == 0).all() and (found.target[5:].amax((1, 2)) > 0.3).all()
+
+
+def test_the_same_seed_epoch_and_index_give_the_same_sample(annotations: Annotations) -> None:
+    one, other = samples(annotations, Augmentation()), samples(annotations, Augmentation())
+    _ = other[4, 1], other[0, 3]  # what was asked for before does not matter
+
+    assert all(same(one[epoch, i], other[epoch, i]) for epoch in range(3) for i in range(4))
+
+
+def test_another_epoch_or_seed_gives_another_sample(annotations: Annotations) -> None:
+    how = Augmentation()
+    here = samples(annotations, how, seed=1)[2, 3]
+
+    assert not same(here, samples(annotations, how, seed=1)[3, 3])
+    assert not same(here, samples(annotations, how, seed=2)[2, 3])
+
+
+def test_without_augmentation_epochs_are_alike(annotations: Annotations) -> None:
+    found = samples(annotations, None)
+
+    assert same(found[0, 1], found[7, 1])
+
+
+def test_a_flipped_sample_is_the_mirror_image_with_sides_exchanged(
+    annotations: Annotations,
+) -> None:
+    person = annotations.annotated()[1]
+    crop = box_crop(annotations.boxes[person], np.array([120, 90]), (64, 64))
+    keypoints = keypoints_to_input(annotations.keypoints[person], crop, (64, 64), COCO)
+    keypoints[:, 0] = 63 - keypoints[:, 0]
+    target, weight = CODEC.encode(keypoints[COCO.flip, :2], keypoints[COCO.flip, 2] > 0)
+
+    plain = samples(annotations, NOTHING)[0, 1]
+    flipped = samples(annotations, replace(NOTHING, flip=1))[0, 1]
+
+    # The warp rounds to 1/32 pixel, to the other side in the mirror.
+    difference = flipped.crop.int() - plain.crop.flip(2).int()
+    assert difference.abs().max() <= 4 and plain.crop.float().std() > 8
+    np.testing.assert_array_equal(flipped.target, target)
+    np.testing.assert_array_equal(flipped.weight, weight)
+
+
+def test_three_in_ten_samples_are_shifted_by_up_to_a_fifth_of_the_box(
+    annotations: Annotations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shifts: list[np.ndarray | None] = []
+
+    def recorded(
+        box: np.ndarray, image: np.ndarray, size: tuple[int, int], shift: np.ndarray | None = None
+    ) -> Crop:
+        shifts.append(shift)
+        return box_crop(box, image, size, shift)
+
+    monkeypatch.setattr(dataset, "box_crop", recorded)
+    monkeypatch.setattr(dataset, "read_image", lambda path: np.zeros((90, 120, 3), np.uint8))
+    found = samples(annotations, Augmentation())
+
+    for epoch in range(600):
+        _ = found[epoch, 0]
+
+    moved = np.array([shift for shift in shifts if shift is not None])
+    assert len(moved) / len(shifts) == pytest.approx(0.3, abs=0.07)
+    assert np.abs(moved).max() <= 0.2 and np.abs(moved).max(0).min() > 0.18
+    np.testing.assert_allclose(moved.mean(0), 0, atol=0.04)
+
+
+def epoch_of_batches(annotations: Annotations, workers: int) -> list[Sample]:
+    found = samples(annotations, Augmentation(), seed=3)
+    order = EpochSampler(len(found), seed=3)
+    order.epoch = 2
+    return list(
+        DataLoader(
+            *(found, 3),
+            sampler=order,
+            num_workers=workers,
+            worker_init_fn=single_threaded_opencv,
+        )
+    )
+
+
+def test_samples_do_not_depend_on_the_number_of_workers(annotations: Annotations) -> None:
+    here, elsewhere = (epoch_of_batches(annotations, workers) for workers in (0, 2))
+
+    assert [len(batch.weight) for batch in here] == [3, 1]
+    assert all(same(a, b) for a, b in zip(here, elsewhere, strict=True))
+
+
+def order_of(epoch: int, seed: int = 0, start: int = 0, length: int = 50) -> list[tuple[int, int]]:
+    sampler = EpochSampler(length, seed)
+    sampler.epoch, sampler.start = epoch, start
+    order = list(sampler)
+    assert len(sampler) == len(order)
+    return order
+
+
+def test_an_epoch_has_every_index_once() -> None:
+    order = order_of(epoch=4)
+
+    assert sorted(order) == [(4, i) for i in range(50)]
+
+
+def test_the_order_follows_from_seed_and_epoch() -> None:
+    indices = [[i for _, i in order_of(epoch, seed)] for epoch, seed in [(0, 0), (1, 0), (0, 1)]]
+
+    assert indices[0] == [i for _, i in order_of(0, 0)]
+    assert indices[0] != indices[1] != indices[2] != indices[0]
+
+
+@pytest.mark.parametrize("start", [0, 1, 49, 50])
+def test_start_goes_on_exactly_where_the_epoch_was_left(start: int) -> None:
+    assert order_of(epoch=3, start=start) == order_of(epoch=3)[start:]
+
+
+LEFT, RIGHT = (200, 30, 60), (10, 120, 250)
+
+
+def two_colors() -> Image.Image:
+    image = np.zeros((40, 60, 3), np.uint8)
+    image[:, :20], image[:, 20:] = LEFT, RIGHT
+    return Image.fromarray(image)
+
+
+def assert_is_two_colors(path: Path, left: tuple = LEFT, right: tuple = RIGHT) -> None:
+    found = read_image(path)
+    assert found.shape == (40, 60, 3) and found.dtype == np.uint8
+    np.testing.assert_allclose(found[20, 5], left, atol=3)
+    np.testing.assert_allclose(found[20, 40], right, atol=3)
+
+
+@pytest.mark.parametrize(
+    ("name", "mode"), [("a.png", "RGB"), ("a.jpg", "RGB"), ("a.png", "RGBA"), ("a.jpg", "CMYK")]
+)
+def test_a_image_is_rgb_whatever_its_color_space(tmp_path: Path, name: str, mode: str) -> None:
+    image = two_colors().convert(mode)
+    if mode == "RGBA":
+        image.putalpha(100)
+    image.save(tmp_path / name)
+
+    assert_is_two_colors(tmp_path / name)
+
+
+def test_a_grey_image_has_three_equal_channels(tmp_path: Path) -> None:
+    two_colors().convert("L").save(tmp_path / "a.png")
+
+    assert_is_two_colors(tmp_path / "a.png", (84,) * 3, (102,) * 3)
+
+
+def test_a_16_bit_image_is_scaled_to_8(tmp_path: Path) -> None:
+    wide = np.asarray(two_colors())[:, :, ::-1].astype(np.uint16) * 257
+    cv2.imwrite(str(tmp_path / "a.png"), wide)
+
+    assert_is_two_colors(tmp_path / "a.png")
+
+
+def test_exif_rotation_is_ignored(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter turn
+    two_colors().save(tmp_path / "a.jpg", exif=exif)
+
+    assert_is_two_colors(tmp_path / "a.jpg")
+
+
+def test_a_missing_image_is_named(tmp_path: Path) -> None:
+    with pytest.raises(HwlError, match=r"none\.jpg: there is no such file"):
+        read_image(tmp_path / "none.jpg")
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png"])
+@pytest.mark.parametrize("kept", [0, 0.5, 0.99])
+def test_a_broken_image_is_named(tmp_path: Path, name: str, kept: float) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / name)
+    whole = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(whole[: int(len(whole) * kept)])
+
+    with pytest.raises(HwlError, match=rf"{name}: cannot be decoded as an image"):
+        read_image(tmp_path / name)
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpeg_cut_short_is_refused_where_opencv_fills_it_with_grey(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, progressive: bool
+) -> None:
+    two_colors().save(tmp_path / "a.jpg", progressive=progressive)
+    whole = (tmp_path / "a.jpg").read_bytes()
+    # OpenCV 4 decodes such a file, OpenCV 5 does not.
+    gray = np.full((40, 60, 3), 128, np.uint8)
+    monkeypatch.setattr(cv2, "imdecode", lambda data, flags: gray)
+    (tmp_path / "a.jpg").write_bytes(whole[: len(whole) - 20])
+
+    with pytest.raises(HwlError, match=r"a\.jpg: cannot be decoded"):
+        read_image(tmp_path / "a.jpg")
+
+
+def test_a_jpeg_with_bytes_after_its_end_is_read(tmp_path: Path) -> None:
+    two_colors().save(tmp_path / "a.jpg", progressive=True)
+    with (tmp_path / "a.jpg").open("ab") as file:
+        file.write(b"more of the camera's")
+
+    assert_is_two_colors(tmp_path / "a.jpg")

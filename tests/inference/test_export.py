@@ -1,0 +1,248 @@
+"""ONNX files: the model's answers, in float32 exactly enough, in int8 nearly."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from unittest.mock import Mock
+
+import ipywidgets
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from hwl.errors import HwlError
+from hwl.inference import export
+from hwl.inference.export import cached_onnx, calibration_crops, onnx_bytes, write_model
+from hwl.models import PoseNet, open_model, save_weights
+
+onnx = pytest.importorskip("onnx", reason="the runtimes' packages are not installed")
+ort = pytest.importorskip("onnxruntime", reason="the runtimes' packages are not installed")
+rich = pytest.importorskip("rich", reason="the runtimes' packages are not installed")
+
+SIZE = (64, 64)
+
+
+def crops(count: int) -> Tensor:
+    return torch.randn(count, 3, *SIZE, generator=torch.Generator().manual_seed(3))
+
+
+def answers(content: bytes, images: Tensor) -> Tensor:
+    session = ort.InferenceSession(content)
+    return torch.from_numpy(session.run(None, {export.INPUT: images.numpy()})[0])
+
+
+@pytest.mark.parametrize("name", ["ours", "litehrnet18"])
+def test_a_file_answers_as_the_model_does_for_any_number_of_images(
+    name: str, ordinary: Callable[..., PoseNet]
+) -> None:
+    model = ordinary(name)
+
+    content = onnx_bytes(model, SIZE)
+
+    for count in (1, 5):
+        with torch.inference_mode():
+            expected = model(crops(count))
+        difference = (answers(content, crops(count)) - expected).abs().max()
+        assert difference < 1e-4 * expected.abs().max()
+
+
+def test_int8_is_near_the_model_and_not_equal_to_it(ordinary: Callable[..., PoseNet]) -> None:
+    model = ordinary("ours")
+
+    content = onnx_bytes(model, SIZE, crops(8))
+
+    with torch.inference_mode():
+        expected = model(crops(8))
+    difference = float((answers(content, crops(8)) - expected).std() / expected.std())
+    assert 1e-4 < difference < 0.1
+
+
+def test_quantizing_in_a_notebook_shows_no_output_widget_which_can_hang_its_run(
+    ordinary: Callable[..., PoseNet], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = Mock()
+    monkeypatch.setattr(ipywidgets, "Output", output)
+    monkeypatch.setattr(rich.get_console(), "is_jupyter", True)
+
+    onnx_bytes(ordinary("ours"), SIZE, crops(2))
+
+    assert not output.called
+    assert rich.get_console().is_jupyter
+
+
+@pytest.mark.parametrize(("attention", "last"), [("none", "Conv"), ("full", "MatMul")])
+def test_int8_weights_take_a_byte_but_for_the_last_layers(
+    attention: str, last: str, ordinary: Callable[..., PoseNet]
+) -> None:
+    model = ordinary("ours", attention=["none", "none", attention])
+
+    graph = onnx.load_from_string(onnx_bytes(model, SIZE, crops(4))).graph
+
+    int8 = onnx.TensorProto.INT8
+    eight = sum(np.prod(part.dims) for part in graph.initializer if part.data_type == int8)
+    assert eight > 2_500_000
+    made_by = {output: node for node in graph.node for output in node.output}
+
+    def operators(name: str) -> list[str]:
+        """What computes a tensor, seen through what only moves it."""
+        node = made_by.get(name)
+        if node is not None and node.op_type in ("Reshape", "Transpose", "Concat"):
+            return [found for before in node.input for found in operators(before)]
+        return [] if node is None else [node.op_type]
+
+    product = [node for node in graph.node if node.op_type == last][-1]
+    assert "DequantizeLinear" not in [found for name in product.input for found in operators(name)]
+
+
+def test_int8_takes_in_depthwise_convolutions_on_maps_larger_than_heatmaps(
+    ordinary: Callable[..., PoseNet],
+) -> None:
+    graph = onnx.load_from_string(onnx_bytes(ordinary("ours"), SIZE, crops(2))).graph
+
+    from_int8 = {
+        name for node in graph.node if "Dequantize" in node.op_type for name in node.output
+    }
+    weights = {part.name: part.dims for part in graph.initializer}
+    grouped = [
+        node
+        for node in graph.node
+        if node.op_type == "Conv"
+        and next(part.i for part in node.attribute if part.name == "group") > 1
+    ]
+    in_float = [weights[node.input[1]][0] for node in grouped if node.input[0] not in from_int8]
+    assert len(grouped) == 15 + 3 * 4
+    assert min(in_float) == 72  # the first two blocks' 16 and 64 channels are in int8
+    assert len(in_float) == len(grouped) - 2
+
+
+def test_a_file_says_what_it_is(ordinary: Callable[..., PoseNet]) -> None:
+    content = onnx.load_from_string(onnx_bytes(ordinary("ours"), SIZE))
+
+    told = {entry.key: entry.value for entry in content.metadata_props}
+
+    assert json.loads(told["config"]) == {"name": "ours", "num_keypoints": 3}
+    assert (told["input"], told["precision"]) == ("64x64", "float32")
+
+
+def test_exporting_leaves_the_model_as_it_was(ordinary: Callable[..., PoseNet]) -> None:
+    model = ordinary("ours").train()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+
+    onnx_bytes(model, SIZE)
+
+    assert model.training
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+def test_an_export_that_answers_otherwise_is_refused(
+    monkeypatch: pytest.MonkeyPatch, ordinary: Callable[..., PoseNet]
+) -> None:
+    model = ordinary("ours")
+
+    def broken(folded: PoseNet) -> PoseNet:
+        folded.head.final_layer.weight.mul_(1.001)
+        return folded
+
+    monkeypatch.setattr(export, "work_on_phases", broken)
+
+    with pytest.raises(HwlError, match="answers otherwise than PyTorch"):
+        onnx_bytes(model, SIZE)
+
+
+def test_a_missing_package_is_named_with_its_remedy(
+    monkeypatch: pytest.MonkeyPatch, ordinary: Callable[..., PoseNet]
+) -> None:
+    find = export.importlib.util.find_spec
+    monkeypatch.setattr(
+        export.importlib.util, "find_spec", lambda name: None if name == "onnx" else find(name)
+    )
+
+    with pytest.raises(HwlError, match=r"onnx is not installed: pip install 'hwl\[runtimes\]'"):
+        onnx_bytes(ordinary("ours"), SIZE)
+
+
+def test_an_export_is_kept_until_the_weights_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ordinary: Callable[..., PoseNet]
+) -> None:
+    monkeypatch.setattr(export, "CACHE", tmp_path)
+    made: list[PoseNet] = []
+    monkeypatch.setattr(export, "onnx_bytes", lambda model, *_: made.append(model) or b"file")
+    model = ordinary("ours")
+
+    cached_onnx(model, SIZE, None)
+    cached_onnx(model, SIZE, None)
+    assert len(made) == 1
+    with torch.no_grad():
+        model.head.final_layer.bias.add_(1)
+    cached_onnx(model, SIZE, None)
+    cached_onnx(model, SIZE, crops(2))
+    cached_onnx(model, (64, 96), None)
+
+    assert len(made) == 4
+
+
+def test_the_oldest_exports_go_when_there_are_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ordinary: Callable[..., PoseNet]
+) -> None:
+    monkeypatch.setattr(export, "CACHE", tmp_path)
+    monkeypatch.setattr(export, "KEPT", 2)
+    monkeypatch.setattr(export, "onnx_bytes", lambda *_: b"file")
+    model = ordinary("ours")
+
+    for height in (32, 64, 96):
+        cached_onnx(model, (height, 64), None)
+
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_weights_are_exported_as_safetensors_with_their_configuration(
+    tmp_path: Path, ordinary: Callable[..., PoseNet]
+) -> None:
+    model = ordinary("shufflenetv2")
+    torch.save({"state_dict": model.state_dict()}, tmp_path / "theirs.pth")
+
+    write_model(tmp_path / "ours.safetensors", tmp_path / "theirs.pth", "shufflenetv2", SIZE)
+
+    loaded = open_model(tmp_path / "ours.safetensors")
+    assert loaded.config == {"name": "shufflenetv2", "num_keypoints": 3}
+    with torch.inference_mode():
+        assert torch.equal(loaded(crops(1)), model(crops(1)))
+
+
+def test_another_kind_of_file_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    with pytest.raises(HwlError, match=r"net\.pb: .* must end in \.onnx or \.safetensors"):
+        write_model(tmp_path / "net.pb", tmp_path / "missing.safetensors", "", SIZE)
+
+
+def test_int8_safetensors_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(HwlError, match="saved in float32"):
+        write_model(tmp_path / "net.safetensors", "w.safetensors", "", SIZE, ("data", "train"))
+
+
+def test_an_int8_file_is_written_with_calibration_images(
+    tmp_path: Path, puppets: Path, ordinary: Callable[..., PoseNet]
+) -> None:
+    save_weights(ordinary("ours", num_keypoints=17), tmp_path / "weights.safetensors")
+
+    write_model(
+        tmp_path / "net.onnx", tmp_path / "weights.safetensors", "", SIZE, (puppets, "train2017")
+    )
+
+    told = {entry.key: entry.value for entry in onnx.load(tmp_path / "net.onnx").metadata_props}
+    assert told["precision"] == "int8"
+    assert [path.name for path in tmp_path.glob("net*")] == ["net.onnx"]
+
+
+def test_calibration_takes_persons_at_even_distances(
+    puppets: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export, "CALIBRATION_PERSONS", 3)
+
+    taken = calibration_crops(puppets, "train2017", SIZE)
+
+    assert taken.shape == (3, 3, *SIZE)
+    assert taken.dtype == torch.float32
+    assert not torch.equal(taken[0], taken[1])

@@ -1,0 +1,298 @@
+"""Runtimes: the same heatmaps from every engine, and one sentence where one cannot run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from hwl.errors import HwlError
+from hwl.inference import export, runtimes, timing
+from hwl.inference import fastest as fastest_module
+from hwl.inference.fastest import fastest, ready
+from hwl.inference.runtimes import RUNTIMES, FixedBatches, prepare, unavailable
+from hwl.models import PoseNet
+
+SIZE = (64, 64)
+CPU_FLOAT = [
+    name for name, one in RUNTIMES.items() if one.precision == "float32" and "cpu" in one.devices
+]
+CPU_INT8 = [name for name, one in RUNTIMES.items() if one.precision == "int8"]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Exports are shared by the tests of this file and not kept."""
+    patch = pytest.MonkeyPatch()
+    patch.setattr(export, "CACHE", tmp_path_factory.mktemp("onnx"))
+    yield
+    patch.undo()
+
+
+def images(count: int) -> Tensor:
+    return torch.randn(count, 3, *SIZE, generator=torch.Generator().manual_seed(5))
+
+
+def skip_unless_available(name: str) -> None:
+    if reason := unavailable(name, "cpu"):
+        pytest.skip(reason)
+
+
+@pytest.mark.parametrize("name", CPU_FLOAT)
+@pytest.mark.slow
+def test_a_float32_runtime_gives_the_models_heatmaps_for_any_batch(
+    name: str, ordinary: Callable[..., PoseNet]
+) -> None:
+    skip_unless_available(name)
+    model = ordinary()
+
+    model = prepare(model, name, SIZE)
+
+    for count in (1, 1) if name == "compile" else (1, 4, 3, 1):  # it takes long for each
+        with torch.inference_mode():
+            expected = model(images(count))
+        found = model(images(count))
+        assert found.dtype == torch.float32
+        assert found.shape == expected.shape
+        assert (found - expected).abs().max() < 1e-4 * expected.abs().max()
+
+
+@pytest.mark.parametrize("model", ["mobilenetv2", "shufflenetv2", "vipnas_mbv3"])
+@pytest.mark.slow
+def test_openvino_gives_the_peers_heatmaps(model: str, ordinary: Callable[..., PoseNet]) -> None:
+    skip_unless_available("openvino")
+    model = ordinary(model)
+
+    found = prepare(model, "openvino", SIZE)(images(2))
+
+    with torch.inference_mode():
+        expected = model(images(2))
+    assert (found - expected).abs().max() < 1e-4 * expected.abs().max()
+
+
+@pytest.mark.parametrize("name", CPU_INT8)
+def test_an_int8_runtime_is_near_the_model(name: str, ordinary: Callable[..., PoseNet]) -> None:
+    skip_unless_available(name)
+    model = ordinary()
+
+    found = prepare(model, name, SIZE, calibration=images(8))(images(8))
+
+    with torch.inference_mode():
+        expected = model(images(8))
+    assert 1e-4 < float((found - expected).std() / expected.std()) < 0.1
+
+
+@pytest.mark.parametrize("name", ["eager", "openvino"])
+def test_an_answer_outlives_the_next_one(name: str, ordinary: Callable[..., PoseNet]) -> None:
+    """The flip test holds the heatmaps of the crops while it asks for those of the mirrored."""
+    skip_unless_available(name)
+    model = prepare(ordinary(), name, SIZE)
+
+    first = model(images(2))
+    before = first.clone()
+    model(-images(2))
+
+    assert torch.equal(first, before)
+
+
+def test_a_runtime_takes_images_that_lie_mirrored_in_memory(
+    ordinary: Callable[..., PoseNet],
+) -> None:
+    skip_unless_available("openvino")
+    model = prepare(ordinary(), "openvino", SIZE)
+    strided = images(2).transpose(2, 3)
+
+    assert torch.equal(model(strided), model(strided.contiguous()))
+
+
+def test_preparing_leaves_the_model_as_it_was(ordinary: Callable[..., PoseNet]) -> None:
+    model = ordinary().train()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+
+    prepare(model, "fused", SIZE)(images(1))
+
+    assert model.training
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+def test_a_runtime_that_answers_otherwise_is_refused(
+    monkeypatch: pytest.MonkeyPatch, ordinary: Callable[..., PoseNet]
+) -> None:
+    exact = runtimes.fold
+    monkeypatch.setattr(runtimes, "fold", lambda model: scaled(exact(model)))
+
+    with pytest.raises(HwlError, match=r"in runtime 'fused' .* answers otherwise"):
+        prepare(ordinary(), "fused", SIZE)
+
+
+def scaled(model: PoseNet) -> PoseNet:
+    model.head.final_layer.weight.mul_(1.001)
+    return model
+
+
+@pytest.mark.parametrize("name", CPU_INT8)
+def test_int8_without_calibration_images_is_one_sentence(
+    name: str, ordinary: Callable[..., PoseNet]
+) -> None:
+    skip_unless_available(name)
+
+    with pytest.raises(HwlError, match=f"'{name}' needs images to calibrate int8"):
+        ready(ordinary(), name, SIZE, batch_size=1)
+
+
+def test_an_unknown_runtime_is_named_with_the_known_ones(ordinary: Callable[..., PoseNet]) -> None:
+    with pytest.raises(HwlError, match="'tensorrt' is not one of auto, eager, fused"):
+        ready(ordinary(), "tensorrt", SIZE, batch_size=1)
+
+
+def test_a_runtime_of_a_package_that_is_not_installed_says_so(
+    monkeypatch: pytest.MonkeyPatch, ordinary: Callable[..., PoseNet]
+) -> None:
+    find = export.importlib.util.find_spec
+    monkeypatch.setattr(
+        export.importlib.util, "find_spec", lambda name: None if name == "openvino" else find(name)
+    )
+
+    with pytest.raises(HwlError, match=r"'openvino': openvino is not installed: pip install"):
+        prepare(ordinary(), "openvino", SIZE)
+
+
+def test_compile_without_a_compiler_says_so(
+    monkeypatch: pytest.MonkeyPatch, ordinary: Callable[..., PoseNet]
+) -> None:
+    monkeypatch.setattr(runtimes.shutil, "which", lambda _: None)
+
+    with pytest.raises(HwlError, match=r"needs a C\+\+ compiler"):
+        prepare(ordinary(), "compile", SIZE)
+
+
+def test_a_gpus_runtime_says_that_it_is_for_a_gpu(ordinary: Callable[..., PoseNet]) -> None:
+    with pytest.raises(HwlError, match="'cuda-graph' runs on cuda, not on cpu"):
+        prepare(ordinary(), "cuda-graph", SIZE)
+
+
+def test_an_engines_own_failure_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, ordinary: Callable[..., PoseNet]
+) -> None:
+    def fail(_: PoseNet) -> PoseNet:
+        raise RuntimeError("no such kernel\nand a long trace")
+
+    monkeypatch.setattr(runtimes, "fold", fail)
+
+    with pytest.raises(HwlError) as caught:
+        prepare(ordinary(), "fused", SIZE)
+
+    assert "cannot run model 'ours' here (RuntimeError: no such kernel)" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_auto_picks_the_fastest_and_says_what_it_measured(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    ordinary: Callable[..., PoseNet],
+) -> None:
+    turns = {"eager": 3.0, "fused": 1.0, "onnxruntime": 2.0, "openvino": 4.0}
+    clock = [0.0]
+
+    def prepared(_: PoseNet, name: str, *__: object, **___: object):
+        def model(x: Tensor) -> Tensor:
+            clock[0] += turns[name]
+            return x
+
+        return model
+
+    monkeypatch.setattr(fastest_module, "prepare", prepared)
+    monkeypatch.setattr(fastest_module, "unavailable", lambda *_: "")
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(
+        fastest_module, "RUNTIMES", {name: RUNTIMES[name] for name in (*turns, "openvino-int8")}
+    )
+
+    name, _ = ready(ordinary(), "auto", SIZE, batch_size=2)
+
+    assert name == "fused"
+    assert "fused 500.0, onnxruntime 1000.0, eager 1500.0" in capsys.readouterr().out
+
+
+def test_auto_keeps_to_runtimes_that_are_there(
+    monkeypatch: pytest.MonkeyPatch, ordinary: Callable[..., PoseNet]
+) -> None:
+    monkeypatch.setattr(
+        fastest_module, "unavailable", lambda name, _: "" if name == "eager" else "not here"
+    )
+
+    name, model, _ = fastest(ordinary(), SIZE, batch_size=1)
+
+    assert name == "eager"
+    assert model(images(1)).shape == (1, 3, 16, 16)
+
+
+def test_a_batch_of_fixed_size_is_filled_up_and_cut_again() -> None:
+    built: list[int] = []
+    asked: list[int] = []
+
+    def build(count: int):
+        built.append(count)
+
+        def model(x: Tensor) -> Tensor:
+            asked.append(len(x))
+            return x * count
+
+        return model
+
+    batches = FixedBatches(build)
+    x = torch.arange(1.0, 9.0).view(8, 1, 1, 1)
+
+    outputs = [batches(x), batches(x[:5]), batches(x[:1])]
+
+    assert built == [8, 1]
+    assert asked == [8, 8, 1]
+    assert torch.equal(outputs[1], x[:5] * 8)
+    assert torch.equal(outputs[2], x[:1])
+
+
+def test_an_evaluation_runs_in_another_runtime_and_tells_which(
+    trained: Path, puppets: Path, tmp_path: Path
+) -> None:
+    from hwl.evaluation.config import EvaluateConfig
+    from hwl.evaluation.evaluate import evaluate_weights
+
+    def evaluated(runtime: str) -> list:
+        config = EvaluateConfig(
+            output=str(tmp_path),
+            weights=str(trained / "best.safetensors"),
+            data=str(puppets),
+            input_height=64,
+            input_width=32,
+            workers=0,
+            bootstrap=0,
+            runtime=runtime,
+            calibration_data=str(puppets),
+        )
+        return evaluate_weights(config)[1]
+
+    plain, fused = evaluated("eager"), evaluated("fused")
+
+    assert {one.protocol["runtime"] for one in fused} == {"fused"}
+    assert "runtime fused" in fused[0].sentence()
+    for one, other in zip(plain, fused, strict=True):
+        assert one.metrics == pytest.approx(other.metrics, abs=0.02)
+
+
+def test_auto_passes_over_a_runtime_that_fails(
+    monkeypatch: pytest.MonkeyPatch, ordinary: Callable[..., PoseNet]
+) -> None:
+    def prepared(model: PoseNet, name: str, *_: object, **__: object) -> object:
+        if name != "eager":
+            raise HwlError(f"{name} answers otherwise")
+        return model
+
+    monkeypatch.setattr(fastest_module, "prepare", prepared)
+
+    name, _, said = fastest(ordinary(), SIZE, batch_size=1)
+
+    assert name == "eager"
+    assert "; without 'fused': fused answers otherwise" in said

@@ -1,0 +1,283 @@
+"""Training: the paper's schedule, what a run leaves, repeatability and the mistakes it names."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from hwl.errors import HwlError
+from hwl.models import load_model
+from hwl.skeletons import MPII
+from hwl.training import fit as training
+from hwl.training.config import TrainConfig
+from hwl.training.fit import first_samples, fit, learning_rate
+
+MakeConfig = Callable[..., TrainConfig]
+PAPER = TrainConfig(output="", data="")
+AFTER_WARMUP = 10**6  # steps
+
+
+def weights(folder: Path, name: str = "last") -> dict[str, torch.Tensor]:
+    return load_file(folder / f"{name}.safetensors")
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    """Bit for bit."""
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def history(folder: Path) -> list[dict[str, str]]:
+    with (folder / "history.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture
+def val_metric(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[float]], None]:
+    """Sets the AP of each evaluation instead of measuring it."""
+
+    def be(values: list[float]) -> None:
+        left = iter(values)
+        monkeypatch.setattr(
+            training, "evaluate", lambda *_, **__: SimpleNamespace(metrics={"AP": next(left)})
+        )
+
+    return be
+
+
+def test_the_defaults_are_the_papers_recipe() -> None:
+    recipe = {
+        **{"model": "ours", "model_options": {}, "init_weights": "", "weight_function": "identity"},
+        **{"input_height": 256, "input_width": 192, "sigma": 2, "augment": True, "half_body": 0.3},
+        **{"epochs": 210, "batch_size": 64, "lr": 5e-4, "warmup_steps": 500},
+        **{"lr_drops": [170, 200], "evaluate_every": 10, "metric": "AP"},
+        **{"train_split": "train2017", "val_split": "val2017", "train_limit": 0, "val_limit": 0},
+    }
+
+    assert recipe.items() <= dataclasses.asdict(PAPER).items()
+
+
+@pytest.mark.parametrize("step", [0, 1, 100, 250, 400, 499, 500])
+def test_the_rate_rises_linearly_from_a_thousandth_over_500_steps(step: int) -> None:
+    rate = learning_rate(PAPER, step, epoch=0)
+
+    # Whether the first step has the starting rate or the next one is a convention.
+    one_step = 5e-4 * 0.999 / 500
+    assert rate == pytest.approx(5e-4 * (0.001 + 0.999 * step / 500), abs=1.01 * one_step)
+    assert rate <= 5e-4
+
+
+def test_the_rate_stays_at_its_height_after_the_warm_up() -> None:
+    assert {learning_rate(PAPER, step, epoch=1) for step in (500, 501, 5000)} == {5e-4}
+
+
+@pytest.mark.parametrize(
+    ("epoch", "rate"),
+    [(0, 5e-4), (169, 5e-4), (170, 5e-5), (199, 5e-5), (200, 5e-6), (209, 5e-6)],
+)
+def test_the_rate_drops_tenfold_after_epochs_170_and_200(epoch: int, rate: float) -> None:
+    assert learning_rate(PAPER, AFTER_WARMUP, epoch) == pytest.approx(rate, rel=1e-9)
+
+
+def test_no_warm_up_starts_at_the_full_rate() -> None:
+    assert learning_rate(dataclasses.replace(PAPER, warmup_steps=0), 0, 0) == 5e-4
+
+
+def test_a_finished_run_leaves_its_results_and_nothing_else(trained: Path) -> None:
+    left = {path.name for path in trained.iterdir()}
+
+    names = {"best.safetensors", "last.safetensors", "history.csv", "metrics.json", "run.json"}
+    assert left == names
+    assert [path.name for path in trained.parent.iterdir()] == [trained.name]
+
+
+def test_the_history_has_a_row_an_epoch_and_metrics_where_evaluated(trained: Path) -> None:
+    first, second = history(trained)
+
+    assert [first["epoch"], first["steps"], second["epoch"], second["steps"]] == list("1326")
+    assert [float(first["lr"]), float(second["lr"])] == pytest.approx([1e-3, 1e-4])
+    assert first["AP"] == "" and 0 <= float(second["AP"]) <= 1
+
+
+def test_run_json_has_the_configuration_the_data_and_the_persons(
+    trained: Path, small_training: MakeConfig
+) -> None:
+    run = json.loads((trained / "run.json").read_text())
+
+    assert run["config"] == dataclasses.asdict(small_training(trained))
+    assert run["inputs"]["train"].startswith("person_keypoints_train2017.json sha256:")
+    assert run["inputs"]["val"].startswith("person_keypoints_val2017.json sha256:")
+    assert run["persons"] == {"train": 12, "val": 3}
+
+
+def test_the_weights_say_which_model_they_are_for(trained: Path) -> None:
+    for name in ("best", "last"):
+        config = load_model(trained / f"{name}.safetensors").config
+        assert (config["name"], config["num_keypoints"]) == ("ours", 17)
+
+
+@pytest.mark.parametrize(("values", "best"), [([0.5, 0.25], 1), ([0.25, 0.5], 2)])
+def test_the_best_epochs_weights_and_metrics_are_kept(
+    values: list[float],
+    best: int,
+    small_training: MakeConfig,
+    val_metric: Callable[[list[float]], None],
+    tmp_path: Path,
+) -> None:
+    val_metric(values)
+
+    fit(small_training(tmp_path / "run", evaluate_every=1))
+
+    metrics = json.loads((tmp_path / "run/metrics.json").read_text())
+    assert (metrics["epoch"], metrics["AP"]) == (best, 0.5)
+    is_last = same(weights(tmp_path / "run", "best"), weights(tmp_path / "run", "last"))
+    assert is_last == (best == 2)
+
+
+def test_the_last_epoch_is_always_evaluated(
+    small_training: MakeConfig, val_metric: Callable[[list[float]], None], tmp_path: Path
+) -> None:
+    val_metric([0.5, 0.5])
+
+    records = fit(small_training(tmp_path / "run", epochs=3, train_limit=4))
+
+    assert [record.get("AP") for record in records] == [None, 0.5, 0.5]
+
+
+def test_the_loss_falls_when_a_few_persons_are_learned_by_heart(
+    small_training: MakeConfig, val_metric: Callable[[list[float]], None], tmp_path: Path
+) -> None:
+    val_metric([0.0])
+
+    records = fit(
+        small_training(
+            *(tmp_path / "run",),
+            **{"train_limit": 4, "augment": False, "epochs": 30, "lr_drops": [], "lr": 3e-3},
+            evaluate_every=30,
+        )
+    )
+
+    assert records[-1]["loss"] < 0.25 * records[0]["loss"]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_same_seed_gives_the_same_bits_with_any_number_of_workers(
+    workers: int, trained: Path, small_training: MakeConfig, tmp_path: Path
+) -> None:
+    fit(small_training(tmp_path / "again", workers=workers))
+
+    assert (tmp_path / "again/last.safetensors").read_bytes() == (
+        trained / "last.safetensors"
+    ).read_bytes()
+
+
+def test_another_seed_gives_other_weights(
+    trained: Path, small_training: MakeConfig, tmp_path: Path
+) -> None:
+    fit(small_training(tmp_path / "other", seed=1))
+
+    assert not same(weights(tmp_path / "other"), weights(trained))
+
+
+def test_initial_weights_are_taken_from_a_checkpoint(
+    trained: Path, small_training: MakeConfig, tmp_path: Path
+) -> None:
+    start = str(trained / "last.safetensors")
+
+    fit(small_training(tmp_path / "run", epochs=1, train_limit=4, lr=1e-12, init_weights=start))
+
+    before, after = weights(trained), weights(tmp_path / "run")
+    for key in before:
+        if key.endswith((".weight", ".bias")):
+            torch.testing.assert_close(after[key], before[key], msg=key)
+
+
+def test_first_samples_are_those_that_the_run_learns_from(
+    small_training: MakeConfig, tmp_path: Path
+) -> None:
+    samples = first_samples(small_training(tmp_path), count=3)
+
+    assert [tuple(sample.crop.shape) for sample in samples] == [(3, 64, 32)] * 3
+    assert [tuple(sample.target.shape) for sample in samples] == [(17, 16, 8)] * 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"metric": "mAP"}, "'metric': 'mAP' is not one of AP, PCK, PCKh"),
+        ({"precision": "fp8"}, "'precision': 'fp8' is not one of auto, no, fp16, bf16"),
+        ({"epochs": 0}, "'epochs' is 0: it must be positive"),
+        ({"batch_size": -1}, "'batch_size' is -1: it must be positive"),
+        ({"lr": 0.0}, "'lr' is 0.0: it must be positive"),
+        ({"weight_function": "cube"}, "weight function 'cube' is not one of zero"),
+        ({"model": "our"}, "model 'our' is not one of ours"),
+        ({"model_options": {"heads": "dense"}}, "no option 'heads'; did you mean 'head'"),
+        ({"input_width": 33}, "must divide by 32"),
+        ({"train_split": "train"}, "person_keypoints_train.json: cannot be read"),
+        ({"init_weights": "gone.safetensors"}, "gone.safetensors: there is no such weights file"),
+    ],
+)
+def test_a_mistake_in_the_configuration_is_named(
+    changes: dict[str, object], message: str, small_training: MakeConfig, tmp_path: Path
+) -> None:
+    with pytest.raises(HwlError, match=message):
+        fit(small_training(tmp_path / "run", **changes))
+
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def edited(puppets: Path, tmp_path: Path) -> Callable[..., str]:
+    """Copies the puppets and edits a split's annotation file."""
+
+    def edit(split: str, change: Callable[[dict], None]) -> str:
+        folder = tmp_path / "edited"
+        shutil.copytree(puppets, folder)
+        path = folder / f"annotations/person_keypoints_{split}.json"
+        listing = json.loads(path.read_text())
+        change(listing)
+        path.write_text(json.dumps(listing))
+        return str(folder)
+
+    return edit
+
+
+@pytest.mark.parametrize("split", ["train2017", "val2017"])
+def test_an_empty_data_set_is_named_before_training_starts(
+    split: str, edited: Callable[..., str], small_training: MakeConfig, tmp_path: Path
+) -> None:
+    data = edited(split, lambda listing: listing.update(annotations=[]))
+
+    with pytest.raises(HwlError, match=f"person_keypoints_{split}.json: the data set is empty"):
+        fit(small_training(tmp_path / "run", data=data))
+
+    assert not (tmp_path / "run.partial").exists()
+
+
+def test_other_keypoints_in_the_validation_set_are_named(
+    edited: Callable[..., str], small_training: MakeConfig, tmp_path: Path
+) -> None:
+    def to_mpii(listing: dict) -> None:
+        listing["categories"] = [MPII.category()]
+        for person in listing["annotations"]:
+            person["keypoints"] = person["keypoints"][: 3 * len(MPII)]
+
+    with pytest.raises(HwlError, match=r"val2017\.json has other keypoints than .*train2017\.json"):
+        fit(small_training(tmp_path / "run", data=edited("val2017", to_mpii)))
+
+
+def test_a_loss_that_is_nan_stops_the_run_and_names_lr(
+    small_training: MakeConfig, tmp_path: Path
+) -> None:
+    with pytest.raises(HwlError, match=r"loss is NaN at step \d+ \(epoch 1\).*lr.* 1e\+30"):
+        fit(small_training(tmp_path / "run", lr=1e30, warmup_steps=0))
+
+    assert not (tmp_path / "run").exists()
