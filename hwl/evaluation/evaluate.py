@@ -83,11 +83,30 @@ def evaluate(
     Raises:
         HwlError: unknown metric, or detected boxes with a metric that cannot use them.
     """
+    _check_metric(metric, boxes)
+    poses = predict(model, annotations, boxes, codec, flip, batch_size, workers, device)
+    return score(annotations, boxes, poses, codec, metric, flip, bootstrap, runtime)
+
+
+def _check_metric(metric: str, boxes: Boxes) -> None:
+    """HwlError unless the metric is known and defined on such boxes."""
     if metric not in METRICS:
         raise HwlError(f"metric '{metric}' is not one of {', '.join(METRICS)}")
     if metric != "AP" and boxes.source != "ground truth":
         raise HwlError(f"{metric} is defined on ground-truth boxes; leave the detections out")
-    poses = predict(model, annotations, boxes, codec, flip, batch_size, workers, device)
+
+
+def score(
+    annotations: Annotations,
+    boxes: Boxes,
+    poses: Poses,
+    codec: HeatmapCodec,
+    metric: str = "AP",
+    flip: bool = True,
+    bootstrap: int = 0,
+    runtime: str = "eager",
+) -> Evaluation:
+    """Score the poses predicted in all boxes; the arguments are those of `evaluate`."""
     found: list[dict[str, object]] = []
     if metric == "AP":
         scores = pose_scores(poses)
