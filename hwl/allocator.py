@@ -1,7 +1,7 @@
 """Keep freed memory: the C library's habit of returning large tensors at once halves training.
 
 At 256x192 a training step on a CPU otherwise spends more time on a million page faults than on
-arithmetic. The settings are those of the environment variables MALLOC_MMAP_MAX_ and friends, but
+arithmetic. The settings are those of the environment variables `MALLOC_MMAP_MAX_` and friends, but
 made at run time, so that they hold in a notebook's kernel too.
 """
 
