@@ -24,5 +24,5 @@ autoapi_options = ["members", "show-inheritance", "show-module-summary"]
 autoapi_member_order = "bysource"
 autoapi_add_toctree_entry = False
 autoapi_python_class_content = "class"
-# Constants assigned two in a line are not followed by its resolver; they are documented where they are.
+# Its resolver does not follow constants assigned two in a line; the pages have them all the same.
 suppress_warnings = ["autoapi.python_import_resolution"]
