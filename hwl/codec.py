@@ -35,8 +35,10 @@ class HeatmapCodec:
     def encode(self, keypoints: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Target heatmaps of one person.
 
-        Each keypoint becomes a Gaussian of peak 1 centerd on cell floor(x / 4 + 0.5), cut at three
-        sigma. A keypoint whose Gaussian lies wholly outside the heatmap gets weight 0.
+        Each keypoint becomes a Gaussian of peak 1 centered on cell x / 4 + 0.5, truncated toward
+        zero, and cut at three sigma, its radius. Weight is 0 where a center lies below
+        -(radius + 1) or at size + radius or beyond, in x or y. mmpose 0.x rounds and tests so; a
+        center of exactly -(radius + 1) keeps its weight, with an empty heatmap.
 
         Args:
             keypoints: (K, 2) x, y in input pixels.
@@ -47,8 +49,9 @@ class HeatmapCodec:
         """
         height, width = self.heatmap_size
         radius = int(3 * self.sigma)
-        cells = np.floor(keypoints / STRIDE + 0.5)
-        inside = ((cells >= -radius) & (cells < np.array([width, height]) + radius)).all(axis=1)
+        cells = np.trunc(keypoints / STRIDE + 0.5)
+        low, high = -(radius + 1), np.array([width, height]) + radius
+        inside = ((cells >= low) & (cells < high)).all(axis=1)
         weights = np.where(inside, weights, 0).astype(np.float32)
         # The Gaussian is separable: one profile over x, one over y, each cut to the window.
         profiles = []

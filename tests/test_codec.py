@@ -20,17 +20,23 @@ CELL = 4  # input pixels
 def encode_pixel_by_pixel(
     keypoint: tuple[float, float], height: int, width: int, sigma: float
 ) -> tuple[np.ndarray, float]:
-    """Heatmap and weight of one keypoint: a Gaussian of peak 1 on a whole cell, cut at 3 sigma."""
-    center_x, center_y = (math.floor(value / CELL + 0.5) for value in keypoint)
+    """Heatmap and weight of one keypoint: a Gaussian of peak 1 on a whole cell, cut at 3 sigma.
+
+    The window is [first, end) in cells. It lies outside, as the original has it, where it begins
+    behind the heatmap or ends before cell 0: one that ends *at* 0 holds no cell and counts.
+    """
+    center_x, center_y = (int(value / CELL + 0.5) for value in keypoint)  # toward zero
     heatmap = np.zeros((height, width))
-    weight = 0.0
+    for center, size in ((center_x, width), (center_y, height)):
+        first, end = center - 3 * sigma, center + 3 * sigma + 1
+        if first >= size or end < 0:
+            return heatmap, 0.0
     for y in range(height):
         for x in range(width):
             if abs(x - center_x) <= 3 * sigma and abs(y - center_y) <= 3 * sigma:
-                weight = 1.0
                 square = (x - center_x) ** 2 + (y - center_y) ** 2
                 heatmap[y, x] = math.exp(-square / (2 * sigma**2))
-    return heatmap, weight
+    return heatmap, 1.0
 
 
 def decode_cell_by_cell(heatmap: np.ndarray) -> tuple[tuple[float, float], float]:
@@ -82,29 +88,45 @@ def test_encode_equals_the_pixel_by_pixel_loop(
         assert weight == expected_weight
 
 
-# With sigma 2 the patch reaches 6 cells from its center: on 48 columns the first center that
-# leaves no cell inside is -7 to the left and 54 to the right.
+# With sigma 2 the patch reaches 6 cells from its center. On 48 columns a center of -7, to which
+# everything from -7.5 to -8.5 cells is rounded, still has weight, though no cell is inside.
 @pytest.mark.parametrize(
-    ("keypoint", "weight"),
+    ("keypoint", "weight", "visible"),
     [
-        ((-6 * CELL, 100), 1),
-        ((-7 * CELL, 100), 0),
-        ((53 * CELL, 100), 1),
-        ((54 * CELL, 100), 0),
-        ((100, -6 * CELL), 1),
-        ((100, -7 * CELL), 0),
-        ((100, 69 * CELL), 1),
-        ((100, 70 * CELL), 0),
-        ((math.nan, 100), 0),
+        ((-6 * CELL, 100), 1, True),
+        ((-7 * CELL, 100), 1, True),
+        ((-7.5 * CELL, 100), 1, False),
+        ((-8.4 * CELL, 100), 1, False),
+        ((-8.5 * CELL, 100), 0, False),
+        ((53.4 * CELL, 100), 1, True),
+        ((53.5 * CELL, 100), 0, False),
+        ((100, -7.4 * CELL), 1, True),
+        ((100, -7.5 * CELL), 1, False),
+        ((100, -8.5 * CELL), 0, False),
+        ((100, 69.4 * CELL), 1, True),
+        ((100, 69.5 * CELL), 0, False),
+        ((math.nan, 100), 0, False),
     ],
 )
 def test_weight_is_zero_once_the_whole_patch_lies_outside(
-    keypoint: tuple[float, float], weight: float
+    keypoint: tuple[float, float], weight: float, visible: bool
 ) -> None:
     heatmaps, weights = HeatmapCodec((256, 192)).encode(np.array([keypoint]), np.ones(1))
 
     assert weights[0] == weight
-    assert (heatmaps[0] > 0).any() == bool(weight)
+    assert (heatmaps[0] > 0).any() == visible
+
+
+@pytest.mark.parametrize(
+    ("x", "cell"),
+    [(1.9, 0), (2, 1), (-1.9, 0), (-2, 0), (-5.9, 0), (-6, -1), (-9.9, -1), (-10, -2)],
+)
+def test_a_center_is_rounded_toward_zero_left_of_the_crop(x: float, cell: int) -> None:
+    heatmaps, _ = HeatmapCodec((64, 64)).encode(np.array([[x, 32], [32, x]]), np.ones(2))
+
+    profile = np.exp(-((np.arange(16) - cell) ** 2) / 8) * (abs(np.arange(16) - cell) <= 6)
+    np.testing.assert_allclose(heatmaps[0, 8], profile, atol=1e-6)
+    np.testing.assert_allclose(heatmaps[1, :, 8], profile, atol=1e-6)
 
 
 def test_encode_leaves_an_unannotated_keypoint_empty() -> None:

@@ -124,7 +124,9 @@ def test_paper_profile_is_the_recipe_of_the_paper() -> None:
     told = notebook_defaults("1_train") | profile["recipe"]
     paper = {field.name: field for field in dataclasses.fields(TrainConfig)}
 
-    own = {"output", "data", "workers"}  # where, and how many processes feed the model
+    # Where the run and the data are, and how many processes feed the model.
+    own = {"output", "data", "detections", "workers"}
+    assert profile["recipe"]["detections"] == profile["detections"]
     differing = {
         name: (value, default_of(paper[name]))
         for name, value in told.items()

@@ -14,6 +14,7 @@ from typing import TypeVar
 import msgspec
 import numpy as np
 
+from hwl.data.crops import clip_boxes
 from hwl.errors import HwlError
 from hwl.skeletons import COCO, Skeleton, skeleton_from_category
 
@@ -98,15 +99,18 @@ class Annotations:
         return self.folder / self.file_names[index]
 
     def annotated(self) -> np.ndarray:
-        """(Q,) indices of persons to learn from: not a crowd, a real box, at least one keypoint.
+        """(Q,) indices of persons to learn from and to predict in, by mmpose 0.x's rules.
+
+        They are not a crowd, have at least one annotated keypoint, a positive area, and a box that
+        is wider and higher than a pixel within the image.
 
         Raises:
             HwlError: there is none.
         """
         persons = np.flatnonzero(
             ~self.crowd
-            & (self.boxes[:, 2] > 0)
-            & (self.boxes[:, 3] > 0)
+            & (self.areas > 0)
+            & (self._clipped()[:, 2:] > 0).all(axis=1)
             & (self.keypoints[:, :, 2] > 0).any(axis=1)
         )
         if not len(persons):
@@ -136,14 +140,20 @@ class Annotations:
         )
 
     def ground_truth_boxes(self) -> Boxes:
-        """The annotated persons' own boxes with score 1 (a protocol apart from detected boxes)."""
+        """The annotated persons' own boxes, clipped to the image, with score 1.
+
+        This is a protocol apart from that of detected boxes, which are not clipped.
+        """
         persons = self.annotated()
         return Boxes(
             image_index=self.image_index[persons],
-            boxes=self.boxes[persons],
+            boxes=self._clipped()[persons],
             scores=np.ones(len(persons)),
             source="ground truth",
         )
+
+    def _clipped(self) -> np.ndarray:
+        return clip_boxes(self.boxes, self.image_sizes[self.image_index])
 
 
 @dataclass(frozen=True)

@@ -78,27 +78,33 @@ class Augmentation:
     shift_range: float = 0.4
 
 
-def box_crop(
-    box: np.ndarray,
-    image_size: np.ndarray,
-    input_size: tuple[int, int],
-    shift: np.ndarray | None = None,
-) -> Crop:
-    """The crop of a person box: clipped, moved, widened to the input's aspect, padded.
+def clip_boxes(boxes: np.ndarray, image_sizes: np.ndarray) -> np.ndarray:
+    """Ground-truth boxes clipped to their images as mmpose 0.x does, from first to last pixel.
+
+    Detected boxes are not clipped in the paper's protocol.
 
     Args:
-        box: (4,) x, y, width, height in image pixels.
-        image_size: (2,) width, height in pixels.
+        boxes: (P, 4) x, y, width, height in image pixels.
+        image_sizes: (P, 2) width, height in pixels.
+
+    Returns:
+        (P, 4); width or height is not positive where nothing wider than a pixel is in the image.
+    """
+    low = np.maximum(boxes[:, :2], 0)
+    high = np.minimum(image_sizes - 1, low + np.maximum(boxes[:, 2:] - 1, 0))
+    return np.concatenate([low, high - low], axis=1)
+
+
+def box_crop(box: np.ndarray, input_size: tuple[int, int], shift: np.ndarray | None = None) -> Crop:
+    """The crop of a person box as it is: moved, widened to the input's aspect, padded.
+
+    Args:
+        box: (4,) x, y, width, height in image pixels; at least one of its sides is positive.
         input_size: (height, width) in pixels.
         shift: (2,) move of the center in box sizes, for training.
     """
-    low = np.maximum(box[:2], 0)
-    high = np.minimum(image_size - 1, low + np.maximum(box[2:] - 1, 0))
-    # A box off the image has nothing to clip to: keep it as it is rather than turn it inside out.
-    if (high <= low).any():
-        low, high = box[:2], box[:2] + np.maximum(box[2:], 1)
-    size = high - low
-    center = low + size / 2
+    corner, size = box[:2], box[2:]
+    center = corner + size / 2
     if shift is not None:
         center = center + shift * size
     return Crop(center, PADDING * _widen(size, input_size))

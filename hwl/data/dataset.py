@@ -62,6 +62,7 @@ class PersonDataset(Dataset):
         self.augmentation = augmentation
         self.seed = seed
         self.persons = annotations.annotated()
+        self.boxes = annotations.ground_truth_boxes().boxes
 
     def __len__(self) -> int:
         return len(self.persons)
@@ -72,15 +73,15 @@ class PersonDataset(Dataset):
         person = self.persons[index]
         image_index = data.image_index[person]
         keypoints = data.keypoints[person]
-        box, image_size = data.boxes[person], data.image_sizes[image_index]
+        box = self.boxes[index]
         if self.augmentation is None:
-            crop = box_crop(box, image_size, size)
+            crop = box_crop(box, size)
         else:
             how = self.augmentation
             rng = np.random.default_rng([self.seed, epoch, index])
             # The authors draw the shift once, when annotations are loaded; here anew each time.
             draw, shift = rng.random(), how.shift_range * (rng.random(2) - 0.5)
-            crop = box_crop(box, image_size, size, shift if draw < how.shift else None)
+            crop = box_crop(box, size, shift if draw < how.shift else None)
             crop = augment(crop, keypoints, data.skeleton, size, how, rng)
         image = read_image(data.image_path(image_index))
         keypoints = keypoints_to_input(keypoints, crop, size, data.skeleton)

@@ -85,18 +85,17 @@ class ImageCrops(Dataset):
     ) -> tuple[np.ndarray, Tensor, np.ndarray, np.ndarray]:
         """The item, given its image."""
         group = self.groups[item]
-        size = self.annotations.image_sizes[self._image_index(item)]
-        return group, *_crop_boxes(image, size, self.boxes.boxes[group], self.input_size)
+        return group, *_crop_boxes(image, self.boxes.boxes[group], self.input_size)
 
     def _image_index(self, item: int) -> int:
         return int(self.boxes.image_index[self.groups[item][0]])
 
 
 def _crop_boxes(
-    image: np.ndarray, image_size: np.ndarray, boxes: np.ndarray, input_size: tuple[int, int]
+    image: np.ndarray, boxes: np.ndarray, input_size: tuple[int, int]
 ) -> tuple[Tensor, np.ndarray, np.ndarray]:
     """Crops (B, 3, H, W) uint8 of an image's boxes, crop centers and scales (B, 2)."""
-    crops = [box_crop(box, image_size, input_size) for box in boxes]
+    crops = [box_crop(box, input_size) for box in boxes]
     warped = np.stack([warp(image, crop, input_size) for crop in crops])
     centers = np.stack([crop.center for crop in crops])
     scales = np.stack([crop.scale for crop in crops])
@@ -200,10 +199,9 @@ def predict_image(
     """
     if isinstance(image, Path):
         image = read_image(image)
-    size = np.array(image.shape[1::-1])
     if boxes is None:
-        boxes = np.array([[0, 0, *size]])
-    crops, centers, scales = _crop_boxes(image, size, boxes, codec.input_size)
+        boxes = np.array([[0, 0, *image.shape[1::-1]]])
+    crops, centers, scales = _crop_boxes(image, boxes, codec.input_size)
     with torch.inference_mode():
         cells, scores = codec.decode(predict_heatmaps(model, crops, skeleton, flip))
     return keypoints_to_image(cells, centers, scales, codec.input_size), scores

@@ -12,7 +12,8 @@ class TrainConfig:
     output: str  # the run's folder
     data: str  # folder in COCO's layout
     train_split: str = "train2017"  # annotations/person_keypoints_<split>.json
-    val_split: str = "val2017"  # likewise; its own boxes are used, with flip test
+    val_split: str = "val2017"  # likewise; evaluated with flip test
+    detections: str = ""  # its detected boxes, COCO result format (empty: ground-truth boxes)
     train_limit: int = 0  # use the first so many persons (0: all)
     val_limit: int = 0  # likewise
     metric: str = "AP"  # AP (COCO), PCK (LSP) or PCKh (MPII): which value is best

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from hwl.allocator import keep_freed_memory
 from hwl.codec import HeatmapCodec
-from hwl.data.annotations import Annotations, load_split
+from hwl.data.annotations import Annotations, Boxes, load_detections, load_split
 from hwl.data.crops import Augmentation, normalize
 from hwl.data.dataset import EpochSampler, PersonDataset, Sample, single_threaded_opencv
 from hwl.errors import HwlError
@@ -31,7 +31,7 @@ DROP_FACTOR = 0.1
 
 def learning_rate(config: TrainConfig, step: int, epoch: int) -> float:
     """The rate at a step (counted from 0 over all epochs) of an epoch (counted from 0)."""
-    warmup = min(1.0, (step + 1) / max(config.warmup_steps, 1))
+    warmup = min(1.0, step / config.warmup_steps) if config.warmup_steps else 1.0
     factor = WARMUP_FACTOR + (1 - WARMUP_FACTOR) * warmup
     drops = sum(epoch >= drop for drop in config.lr_drops)
     return config.lr * factor * DROP_FACTOR**drops
@@ -63,7 +63,7 @@ def fit(config: TrainConfig) -> list[dict[str, float]]:
     val = load_split(data, config.val_split).first(config.val_limit)
     if val.skeleton.keypoints != train.skeleton.keypoints:
         raise HwlError(f"{val.path} has other keypoints than {train.path}")
-    val.annotated()  # raises where there is none: now, not after the first epochs
+    boxes = _val_boxes(config, val)
     codec = HeatmapCodec((config.input_height, config.input_width), config.sigma)
 
     accelerator = Accelerator(mixed_precision=_precision(config.precision))
@@ -102,7 +102,6 @@ def fit(config: TrainConfig) -> list[dict[str, float]]:
         record = run.close_epoch(lr, time.perf_counter() - started)
         if run.epoch % config.evaluate_every == 0 or run.epoch == config.epochs:
             if accelerator.is_main_process:
-                boxes = val.ground_truth_boxes()
                 record |= evaluate(
                     run.model.eval(),
                     *(val, boxes, codec, config.metric),
@@ -135,6 +134,19 @@ def _check(config: TrainConfig) -> None:
     for name in ("epochs", "batch_size", "lr", "evaluate_every", "checkpoint_steps"):
         if getattr(config, name) <= 0:
             raise HwlError(f"parameter '{name}' is {getattr(config, name)}: it must be positive")
+
+
+def _val_boxes(config: TrainConfig, val: Annotations) -> Boxes:
+    """Where the validation split is predicted in, read before the first epoch."""
+    truth = val.ground_truth_boxes()
+    if not config.detections:
+        return truth
+    if config.val_limit or config.metric != "AP":
+        raise HwlError(
+            f"parameter 'detections': detected boxes need val_limit 0, not {config.val_limit}, and "
+            f"metric AP, not {config.metric}; leave them out"
+        )
+    return load_detections(Path(config.detections), val)
 
 
 def _precision(wanted: str) -> str:

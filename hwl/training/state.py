@@ -137,6 +137,8 @@ class TrainingState:
         self._write_history()
         write_json(self.folder / "metrics.json", self.best)
         inputs = {"train": train.path, "val": val.path}
+        if self.config.detections:
+            inputs["detections"] = Path(self.config.detections)
         run = provenance(self.config, inputs) | {
             "persons": {"train": len(train.annotated()), "val": len(val.annotated())}
         }

@@ -165,11 +165,16 @@ def test_a_file_of_images_only_has_cocos_keypoints_and_no_person(tmp_path: Path)
     "why",
     [
         {"iscrowd": 1},
-        {"bbox": [1, 2, 0, 40]},
-        {"bbox": [1, 2, 30, 0]},
+        {"bbox": [1, 2, 1, 8]},
+        {"bbox": [1, 2, 9, 1]},
+        {"bbox": [19, 2, 9, 8]},
+        {"bbox": [1, 9, 9, 8]},
+        {"bbox": [20, 2, 9, 8]},
+        {"bbox": [500, 2, 9, 8]},
+        {"area": 0},
         {"keypoints": [5, 5, 0] * 3},
     ],
-    ids=["crowd", "no width", "no height", "no keypoint"],
+    ids=str,
 )
 def test_a_person_with_nothing_to_learn_is_not_annotated(
     tmp_path: Path, why: dict[str, object]
@@ -178,6 +183,15 @@ def test_a_person_with_nothing_to_learn_is_not_annotated(
     raw["annotations"][0].update(why)
 
     assert load(tmp_path, raw).annotated().tolist() == [2]
+
+
+# Of the image of 20 x 10 pixels the columns 0 to 19 count.
+@pytest.mark.parametrize("box", [[18, 8, 2, 2], [18, 8, 99, 99], [-50, -50, 1.5, 1.5], [0, 0, 2, 2]])
+def test_a_box_of_two_pixels_within_the_image_is_enough(tmp_path: Path, box: list[float]) -> None:
+    raw = content()
+    raw["annotations"][0]["bbox"] = box
+
+    assert load(tmp_path, raw).annotated().tolist() == [0, 2]
 
 
 def test_a_file_without_a_annotated_person_is_named(tmp_path: Path) -> None:
@@ -191,14 +205,14 @@ def test_a_file_without_a_annotated_person_is_named(tmp_path: Path) -> None:
 
 def test_first_keeps_only_these_persons_and_images(tmp_path: Path) -> None:
     raw = content()
-    raw["images"].append({"id": 50, "file_name": "c.png", "width": 5, "height": 6})
+    raw["images"].append({"id": 50, "file_name": "c.png", "width": 45, "height": 36})
     raw["annotations"][1:1] = [person(20, 50), person(21, 50, keypoints=[0] * 9)]
 
     found = load(tmp_path, raw).first(2)
 
     assert found.ids.tolist() == [11, 20]
     assert found.image_ids.tolist() == [30, 50] and found.file_names == ("a.png", "c.png")
-    assert found.image_sizes.tolist() == [[20, 10], [5, 6]]
+    assert found.image_sizes.tolist() == [[20, 10], [45, 36]]
     assert found.image_index.tolist() == [0, 1]
     assert found.areas.tolist() == [611.5, 620.5]
     assert found.boxes[:, 0].tolist() == [11, 20] and found.keypoints[:, 0, 0].tolist() == [11, 20]
@@ -211,10 +225,13 @@ def test_first_of_nothing_keeps_everything(tmp_path: Path) -> None:
     assert found.first(0) is found
 
 
-def test_ground_truth_boxes_are_the_annotated_persons_own(tmp_path: Path) -> None:
-    boxes = load(tmp_path, content()).ground_truth_boxes()
+def test_ground_truth_boxes_are_the_annotated_persons_own_clipped(tmp_path: Path) -> None:
+    raw = content()
+    raw["annotations"][2]["bbox"] = [-13, 2, 30, 20]
 
-    assert boxes.boxes.tolist() == [[11, 2, 30, 40], [13, 2, 30, 40]]
+    boxes = load(tmp_path, raw).ground_truth_boxes()
+
+    assert boxes.boxes.tolist() == [[11, 2, 8, 7], [0, 2, 29, 19]]
     assert boxes.image_index.tolist() == [1, 0] and boxes.scores.tolist() == [1, 1]
     assert boxes.source == "ground truth" and len(boxes) == 2
 
@@ -223,20 +240,20 @@ def detections(folder: Path, *found: tuple[int, int]) -> Path:
     """A file of detected boxes, each a (image id, category id)."""
     path = folder / "found.json"
     boxes = [
-        {"image_id": i, "category_id": c, "bbox": [n, 1, 2, 3], "score": n / 8}
+        {"image_id": i, "category_id": c, "bbox": [n - 9, 1, 99, 3], "score": n / 8}
         for n, (i, c) in enumerate(found)
     ]
     path.write_text(json.dumps(boxes))
     return path
 
 
-def test_detected_persons_are_read_with_all_scores(tmp_path: Path) -> None:
+def test_detected_persons_are_read_with_all_scores_and_unclipped(tmp_path: Path) -> None:
     annotations = load(tmp_path, content())
 
     boxes = load_detections(detections(tmp_path, (30, 1), (70, 2), (70, 1)), annotations)
 
     assert boxes.image_index.tolist() == [1, 0]
-    assert boxes.boxes.tolist() == [[0, 1, 2, 3], [2, 1, 2, 3]]
+    assert boxes.boxes.tolist() == [[-9, 1, 99, 3], [-7, 1, 99, 3]]
     assert boxes.scores.tolist() == [0, 0.25] and boxes.source == "found.json"
 
 

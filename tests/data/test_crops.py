@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from torchvision.transforms import Normalize
 
@@ -19,6 +19,7 @@ from hwl.data.crops import (
     Crop,
     augment,
     box_crop,
+    clip_boxes,
     warp,
     keypoints_to_input,
     keypoints_to_image,
@@ -26,7 +27,6 @@ from hwl.data.crops import (
 )
 from hwl.skeletons import COCO
 
-IMAGE = (120, 90)  # width, height
 SIZES = [(256, 192), (64, 64), (64, 96)]  # height, width
 NOTHING = Augmentation(flip=0, half_body=0, scale=0, rotate=0, shift=0)
 DRAWS = 4000
@@ -47,13 +47,9 @@ def crop_step_by_step(
     input_size: tuple[int, int],
     shift: tuple[float, float] = (0, 0),
 ) -> tuple[list[float], list[float]]:
-    """Center and size by the paper's steps, for a box that is partly in the image."""
+    """Center and size by the paper's steps for a box as it is, inside the image or not."""
     x, y, w, h = box
-    x1, y1 = max(0, x), max(0, y)
-    x2 = min(IMAGE[0] - 1, x1 + max(0, w - 1))
-    y2 = min(IMAGE[1] - 1, y1 + max(0, h - 1))
-    w, h = x2 - x1, y2 - y1
-    center = [(x1 + x2) / 2 + shift[0] * w, (y1 + y2) / 2 + shift[1] * h]
+    center = [x + w / 2 + shift[0] * w, y + h / 2 + shift[1] * h]
     aspect = input_size[1] / input_size[0]
     if w > aspect * h:
         h = w / aspect
@@ -63,10 +59,10 @@ def crop_step_by_step(
 
 
 @given(
-    x=st.floats(-30, IMAGE[0] - 3),
-    y=st.floats(-30, IMAGE[1] - 3),
-    width=st.floats(2, 200),
-    height=st.floats(2, 200),
+    x=st.floats(-300, 300),
+    y=st.floats(-300, 300),
+    width=st.floats(0.5, 200),
+    height=st.floats(0.5, 200),
     shift=st.none() | st.tuples(st.floats(-0.2, 0.2), st.floats(-0.2, 0.2)),
     size=sizes,
 )
@@ -76,7 +72,7 @@ def test_box_crop_follows_the_papers_steps(
     box = (x, y, width, height)
     moved = None if shift is None else np.array(shift)
 
-    crop = box_crop(np.array(box), np.array(IMAGE), size, moved)
+    crop = box_crop(np.array(box), size, moved)
 
     center, extent = crop_step_by_step(box, size, shift or (0, 0))
     np.testing.assert_allclose(crop.center, center, atol=1e-9)
@@ -84,21 +80,30 @@ def test_box_crop_follows_the_papers_steps(
     assert crop.rotation == 0 and not crop.mirrored
 
 
-@pytest.mark.parametrize("box", [(130, 10, 20, 30), (10, 95, 20, 30), (500, 500, 20, 30)])
-def test_a_box_off_the_image_is_kept_as_it_is(box: tuple[float, ...]) -> None:
-    crop = box_crop(np.array(box, float), np.array(IMAGE), (64, 64))
+def clip_box_by_box(box: tuple[float, ...], image: tuple[int, int]) -> list[float]:
+    """A ground-truth box clipped to an image of that width and height, in the original's words."""
+    x, y, w, h = box
+    x1, y1 = max(0, x), max(0, y)
+    x2 = min(image[0] - 1, x1 + max(0, w - 1))
+    y2 = min(image[1] - 1, y1 + max(0, h - 1))
+    return [x1, y1, x2 - x1, y2 - y1]
 
-    assert crop.center.tolist() == [box[0] + 10, box[1] + 15]
-    assert crop.scale.tolist() == [37.5, 37.5]
 
-
-@pytest.mark.parametrize(
-    "box", [(50, 50, 0, 0), (50, 50, 1, 1), (119, 89, 20, 20), (50, 50, -5, -9)]
+@given(
+    boxes=st.lists(st.tuples(*[st.floats(-150, 150)] * 4), min_size=1, max_size=5),
+    images=st.lists(st.tuples(st.integers(1, 99), st.integers(1, 99)), min_size=5, max_size=5),
 )
-def test_a_box_without_extent_still_makes_a_crop(box: tuple[float, ...]) -> None:
-    crop = box_crop(np.array(box, float), np.array(IMAGE), (64, 64))
+@example(boxes=[(0, 0, 99, 50), (0, 0, 100, 51), (-1, -1, 1, 1)], images=[(99, 50)] * 5)
+@example(boxes=[(98, 49, 1, 1), (97, 48, 2, 2), (99, 50, 9, 9)], images=[(99, 50)] * 5)
+def test_boxes_are_clipped_to_their_own_images(
+    boxes: list[tuple[float, ...]], images: list[tuple[int, int]]
+) -> None:
+    images = images[: len(boxes)]
 
-    assert (crop.scale > 0).all() and np.isfinite(crop.matrix((64, 64))).all()
+    clipped = clip_boxes(np.array(boxes, float), np.array(images))
+
+    expected = [clip_box_by_box(box, image) for box, image in zip(boxes, images, strict=True)]
+    np.testing.assert_array_equal(clipped, expected)
 
 
 def test_the_upright_crop_spans_the_whole_input() -> None:

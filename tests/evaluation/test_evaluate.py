@@ -117,17 +117,20 @@ class Oracle:
         persons = np.arange(len(boxes)) % len(annotations.ids)
         order = np.argsort(boxes.image_index, kind="stable")
         self.answers = [
-            [self._target(annotations, person, mirrored) for person in persons[order]]
+            [
+                self._target(annotations, persons[number], boxes.boxes[number], mirrored)
+                for number in order
+            ]
             for mirrored in ([False, True] if flip else [False])
         ]
         self.asked = 0
         self.given = [0, 0]
 
     @staticmethod
-    def _target(annotations: Annotations, person: int, mirrored: bool) -> np.ndarray:
-        image = annotations.image_sizes[annotations.image_index[person]]
-        crop = box_crop(annotations.boxes[person], image, CODEC.input_size)
-        crop = replace(crop, mirrored=mirrored)
+    def _target(
+        annotations: Annotations, person: int, box: np.ndarray, mirrored: bool
+    ) -> np.ndarray:
+        crop = replace(box_crop(box, CODEC.input_size), mirrored=mirrored)
         keypoints = annotations.keypoints[person]
         keypoints = keypoints_to_input(keypoints, crop, CODEC.input_size, annotations.skeleton)
         return CODEC.encode(keypoints[:, :2], keypoints[:, 2] > 0)[0]

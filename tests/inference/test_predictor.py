@@ -102,7 +102,7 @@ Faces = tuple[Annotations, Boxes, np.ndarray]
 
 def half_a_cell(boxes: np.ndarray) -> np.ndarray:
     """(B, 1) half a heatmap cell in image pixels, and the little that finding a disc adds."""
-    crops = [box_crop(box, np.array(IMAGE), CODEC.input_size) for box in boxes]
+    crops = [box_crop(box, CODEC.input_size) for box in boxes]
     return np.array([[2.3 * crop.scale[0] / 96] for crop in crops])
 
 
@@ -125,7 +125,7 @@ def test_areas_are_those_of_the_padded_boxes(faces: Faces) -> None:
 
     found = predict(FaceNetwork(), annotations, boxes, CODEC)
 
-    crops = [box_crop(box, np.array(IMAGE), CODEC.input_size) for box in boxes.boxes]
+    crops = [box_crop(box, CODEC.input_size) for box in boxes.boxes]
     np.testing.assert_allclose(found.areas, [r.scale[0] * r.scale[1] for r in crops])
 
 

@@ -10,10 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from hwl.data.annotations import Annotations, Boxes
 from hwl.errors import HwlError
 from hwl.models import load_model
 from hwl.skeletons import MPII
@@ -24,6 +26,7 @@ from hwl.training.fit import first_samples, fit, learning_rate
 MakeConfig = Callable[..., TrainConfig]
 PAPER = TrainConfig(output="", data="")
 AFTER_WARMUP = 10**6  # steps
+DETECTIONS = "person_detection_results/val2017_simulated_detections.json"
 
 
 def weights(folder: Path, name: str = "last") -> dict[str, torch.Tensor]:
@@ -69,10 +72,7 @@ def test_the_defaults_are_the_papers_recipe() -> None:
 def test_the_rate_rises_linearly_from_a_thousandth_over_500_steps(step: int) -> None:
     rate = learning_rate(PAPER, step, epoch=0)
 
-    # Whether the first step has the starting rate or the next one is a convention.
-    one_step = 5e-4 * 0.999 / 500
-    assert rate == pytest.approx(5e-4 * (0.001 + 0.999 * step / 500), abs=1.01 * one_step)
-    assert rate <= 5e-4
+    assert rate == pytest.approx(5e-4 * (0.001 + 0.999 * step / 500), rel=1e-12)
 
 
 def test_the_rate_stays_at_its_height_after_the_warm_up() -> None:
@@ -207,6 +207,57 @@ def test_first_samples_are_those_that_the_run_learns_from(
 
     assert [tuple(sample.crop.shape) for sample in samples] == [(3, 64, 32)] * 3
     assert [tuple(sample.target.shape) for sample in samples] == [(17, 16, 8)] * 3
+
+
+def test_the_best_epoch_is_chosen_on_detected_boxes_where_they_are_given(
+    puppets: Path,
+    small_training: MakeConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = puppets / DETECTIONS
+    used = []
+
+    def evaluate(
+        _: object, annotations: Annotations, boxes: Boxes, *__: object, **___: object
+    ) -> SimpleNamespace:
+        used.append(boxes)
+        return SimpleNamespace(metrics={"AP": 0.5})
+
+    monkeypatch.setattr(training, "evaluate", evaluate)
+    changes = {"detections": str(path), "val_limit": 0, "epochs": 1, "train_limit": 4}
+
+    fit(small_training(tmp_path / "run", **changes))
+
+    assert [boxes.source for boxes in used] == [path.name]
+    np.testing.assert_array_equal(
+        used[0].boxes, [box["bbox"] for box in json.loads(path.read_text())]
+    )
+    run = json.loads((tmp_path / "run/run.json").read_text())
+    assert run["inputs"]["detections"].startswith(f"{path.name} sha256:")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({}, "detected boxes need val_limit 0, not 3"),
+        ({"val_limit": 0, "metric": "PCK"}, "metric AP, not PCK"),
+        ({"val_limit": 0, "detections": "gone.json"}, "gone.json: cannot be read"),
+    ],
+)
+def test_detections_that_cannot_be_used_are_named_before_training_starts(
+    changes: dict[str, object],
+    message: str,
+    puppets: Path,
+    small_training: MakeConfig,
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(HwlError, match=message):
+        fit(
+            small_training(tmp_path / "run", **{"detections": str(puppets / DETECTIONS), **changes})
+        )
+
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
