@@ -1,20 +1,22 @@
-# make reproduce   install and run the whole paper on the embedded puppets
+# make reproduce   install and run the whole paper on the embedded puppets, into runs/embedded/
 # make test        install and run the tests
 # make docs        build the site into docs/_build
+# make publish     copy finished runs to results/, from a clean commit
+# PROFILE=...      one of profiles/;  LOCKED=0  the newest packages in pyproject.toml's ranges
 VENV ?= .venv
 PROFILE ?= embedded
 CORES ?= $(shell nproc)
 PYTHON ?= python3
+LOCKED ?= 1
 BIN := $(VENV)/bin
 
-.PHONY: reproduce test lint docs clean
+.PHONY: reproduce test lint docs publish lock clean
 
 reproduce: $(VENV)/installed
-	$(BIN)/snakemake --cores $(CORES) --configfile profiles/$(PROFILE).yaml --quiet host --rerun-incomplete
-	@echo "The report: results/$(PROFILE)/index.html"
+	@$(BIN)/hwl reproduce $(PROFILE) --cores $(CORES)
 
 test: $(VENV)/installed
-	$(BIN)/pytest
+	$(BIN)/pytest -n $(CORES)
 
 lint: $(VENV)/installed
 	$(BIN)/lint-imports
@@ -27,9 +29,19 @@ docs: $(VENV)/installed
 	$(BIN)/sphinx-build -W --keep-going -q docs docs/_build/html
 	@echo "The site: docs/_build/html/index.html"
 
-$(VENV)/installed: pyproject.toml
+publish: $(VENV)/installed
+	$(BIN)/hwl publish $(PROFILE)
+
+# The exact versions that `make` installs; those in the file stay, but for what pyproject.toml excludes.
+lock:
+	uv pip compile pyproject.toml --universal --python-version 3.11 \
+		--extra runtimes --extra test --extra dev --no-emit-index-url --no-annotate \
+		--custom-compile-command "make lock" --output-file requirements.lock --quiet
+
+$(VENV)/installed: pyproject.toml requirements.lock
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -e '.[runtimes,test,dev]'
+	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off \
+		$(if $(filter 0,$(LOCKED)),,--constraint requirements.lock) -e '.[runtimes,test,dev]'
 	touch $@
 
 clean:

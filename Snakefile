@@ -21,16 +21,19 @@ if "profile" not in config:
 
 
 HWL = f"{shlex.quote(sys.executable)} -m hwl"
-RESULTS = f"results/{config['profile']}"
+OUT = f"runs/{config['profile']}"
+LOGS = f"{OUT}/logs"
 VARIANTS = config["variants"]
 RUNS = [
     f"{variant}-seed{seed}" for variant in VARIANTS for seed in config["seeds"].get(variant, [0])
 ]
+SPEEDS = config["speed"]  # settings of 5_speed by the name of their run
 
 
 wildcard_constraints:
     variant="[^/]+",
     seed=r"\d+",
+    setting="|".join(SPEEDS),
 
 
 def recipe(variant, seed):
@@ -71,23 +74,24 @@ def data_of(wildcards):
 
 rule report:
     message:
-        "the report of {RESULTS}"
+        "the report of {OUT}"
     input:
         "notebooks/6_report.ipynb",
-        expand(f"{RESULTS}/evaluate/{{run}}/notebook.html", run=RUNS),
-        # A clone has the committed results and no weights: asked for here, they are trained first.
-        expand(f"{RESULTS}/train/{{run}}/best.safetensors", run=RUNS),
-        [f"{RESULTS}/evaluate_int8/{run}/notebook.html" for run in RUNS if "int8" in config],
-        [f"{RESULTS}/ablations/notebook.html"] if "compare" in config else [],
-        f"{RESULTS}/loss_weights/notebook.html",
-        f"{RESULTS}/speed/notebook.html",
+        expand(f"{OUT}/evaluate/{{run}}/notebook.html", run=RUNS),
+        expand(f"{OUT}/train/{{run}}/best.safetensors", run=RUNS),
+        [f"{OUT}/evaluate_int8/{run}/notebook.html" for run in RUNS if "int8" in config],
+        [f"{OUT}/ablations/notebook.html"] if "compare" in config else [],
+        f"{OUT}/loss_weights/notebook.html",
+        expand(f"{OUT}/{{setting}}/notebook.html", setting=SPEEDS),
     output:
-        page=f"{RESULTS}/index.html",
-        notebook=f"{RESULTS}/report/notebook.html",
+        page=f"{OUT}/index.html",
+        notebook=f"{OUT}/report/notebook.html",
     params:
-        parameters({"output": f"{RESULTS}/report", "runs": RESULTS}),
+        parameters({"output": f"{OUT}/report", "runs": OUT}),
+    log:
+        f"{LOGS}/report.log",
     shell:
-        "{HWL} run 6_report {params} --page {output.page}"
+        "{HWL} run 6_report {params} --page {output.page} 2>&1 | tee {log}"
 
 
 if "puppets" in config:
@@ -104,8 +108,10 @@ if "puppets" in config:
                 for word in (f"--{name.replace('_', '-')}", str(value))
             ),
         threads: workflow.cores
+        log:
+            f"{LOGS}/puppets.log",
         shell:
-            "{HWL} data puppets --folder {output} {params}"
+            "{HWL} data puppets --folder {output} {params} 2>&1 | tee {log}"
 
 
 rule train:
@@ -115,8 +121,8 @@ rule train:
         "notebooks/1_train.ipynb",
         data_of,
     output:
-        f"{RESULTS}/train/{{variant}}-seed{{seed}}/notebook.html",
-        f"{RESULTS}/train/{{variant}}-seed{{seed}}/best.safetensors",
+        f"{OUT}/train/{{variant}}-seed{{seed}}/notebook.html",
+        f"{OUT}/train/{{variant}}-seed{{seed}}/best.safetensors",
     params:
         lambda wildcards, output: parameters(
             {"output": os.path.dirname(output[0]), **recipe(wildcards.variant, wildcards.seed)}
@@ -124,8 +130,10 @@ rule train:
     threads: config["cores_per_run"]
     resources:
         gpu=1,
+    log:
+        f"{LOGS}/train-{{variant}}-seed{{seed}}.log",
     shell:
-        "{HWL} run 1_train {params}"
+        "{HWL} run 1_train {params} 2>&1 | tee {log}"
 
 
 rule evaluate:
@@ -133,9 +141,9 @@ rule evaluate:
         "evaluate {wildcards.variant}, seed {wildcards.seed}"
     input:
         "notebooks/2_evaluate.ipynb",
-        weights=f"{RESULTS}/train/{{variant}}-seed{{seed}}/best.safetensors",
+        weights=f"{OUT}/train/{{variant}}-seed{{seed}}/best.safetensors",
     output:
-        f"{RESULTS}/evaluate/{{variant}}-seed{{seed}}/notebook.html",
+        f"{OUT}/evaluate/{{variant}}-seed{{seed}}/notebook.html",
     params:
         lambda wildcards, input, output: parameters(
             {
@@ -147,8 +155,10 @@ rule evaluate:
     threads: config["cores_per_run"]
     resources:
         gpu=1,
+    log:
+        f"{LOGS}/evaluate-{{variant}}-seed{{seed}}.log",
     shell:
-        "{HWL} run 2_evaluate {params}"
+        "{HWL} run 2_evaluate {params} 2>&1 | tee {log}"
 
 
 if "int8" in config:
@@ -157,7 +167,9 @@ if "int8" in config:
         message:
             "evaluate {wildcards.variant}, seed {wildcards.seed}, in int8"
         output:
-            f"{RESULTS}/evaluate_int8/{{variant}}-seed{{seed}}/notebook.html",
+            f"{OUT}/evaluate_int8/{{variant}}-seed{{seed}}/notebook.html",
+        log:
+            f"{LOGS}/evaluate_int8-{{variant}}-seed{{seed}}.log",
         params:
             lambda wildcards, input, output: parameters(
                 {
@@ -176,9 +188,9 @@ rule loss_weights:
         "what the loss does"
     input:
         "notebooks/3_loss_weights.ipynb",
-        weights=f"{RESULTS}/train/ours-seed0/best.safetensors",
+        weights=f"{OUT}/train/ours-seed0/best.safetensors",
     output:
-        f"{RESULTS}/loss_weights/notebook.html",
+        f"{OUT}/loss_weights/notebook.html",
     params:
         lambda wildcards, input, output: parameters(
             {
@@ -188,8 +200,10 @@ rule loss_weights:
                 **{k: v for k, v in protocol("ours").items() if k.startswith("input_")},
             }
         ),
+    log:
+        f"{LOGS}/loss_weights.log",
     shell:
-        "{HWL} run 3_loss_weights {params}"
+        "{HWL} run 3_loss_weights {params} 2>&1 | tee {log}"
 
 
 if "compare" in config:
@@ -199,39 +213,51 @@ if "compare" in config:
             "compare the variants"
         input:
             "notebooks/4_ablations.ipynb",
-            [f"{RESULTS}/evaluate/{run}/notebook.html" for run in RUNS
+            [f"{OUT}/evaluate/{run}/notebook.html" for run in RUNS
              if run.rpartition("-seed")[0] in config["compare"]],
         output:
-            f"{RESULTS}/ablations/notebook.html",
+            f"{OUT}/ablations/notebook.html",
         params:
             lambda wildcards, output: parameters(
                 {
                     "output": os.path.dirname(output[0]),
-                    "runs": f"{RESULTS}/evaluate",
+                    "runs": f"{OUT}/evaluate",
                     "variants": config["compare"],
                     "baseline": config["compare"][0],
                 }
             ),
+        log:
+            f"{LOGS}/ablations.log",
         shell:
-            "{HWL} run 4_ablations {params}"
+            "{HWL} run 4_ablations {params} 2>&1 | tee {log}"
 
 
 # Alone on the machine, and after the training that would disturb it.
 rule speed:
     message:
-        "time the models"
+        "time the models: {wildcards.setting}"
     input:
         "notebooks/5_speed.ipynb",
         config["data"],
-        expand(f"{RESULTS}/evaluate/{{run}}/notebook.html", run=RUNS),
+        expand(f"{OUT}/evaluate/{{run}}/notebook.html", run=RUNS),
     output:
-        f"{RESULTS}/speed/notebook.html",
+        f"{OUT}/{{setting}}/notebook.html",
     params:
-        lambda wildcards, output: parameters(
-            {"output": os.path.dirname(output[0]), "data": config["data"], **config["speed"]}
+        environment=lambda wildcards: " ".join(
+            f"{name}={shlex.quote(str(value))}"
+            for name, value in SPEEDS[wildcards.setting].get("environment", {}).items()
         ),
+        parameters=lambda wildcards, output: parameters(
+            {
+                "output": os.path.dirname(output[0]),
+                "data": config["data"],
+                **{k: v for k, v in SPEEDS[wildcards.setting].items() if k != "environment"},
+            }
+        ),
+    log:
+        f"{LOGS}/{{setting}}.log",
     threads: workflow.cores
     resources:
         gpu=1,
     shell:
-        "{HWL} run 5_speed {params}"
+        "{params.environment} {HWL} run 5_speed {params.parameters} 2>&1 | tee {log}"

@@ -1,4 +1,4 @@
-"""The command line `hwl`: run notebooks, train, evaluate, predict, export, and get data."""
+"""The command line `hwl`: run notebooks and the graph, train, evaluate, predict, get data."""
 
 from __future__ import annotations
 
@@ -140,6 +140,44 @@ def export(
     print(output)
 
 
+def reproduce(profile: tyro.conf.Positional[str] = "embedded", cores: int = 1) -> None:
+    """Make what is out of date of a profile in runs/, and compare it with what is published.
+
+    Args:
+        profile: the name of a file in profiles/.
+        cores: CPU cores that jobs may use together.
+    """
+    from hwl.runs.graph import reproduce
+
+    reproduce(profile, cores)
+    compare(profile)
+    print(f"The report: runs/{profile}/index.html")
+
+
+def compare(profile: tyro.conf.Positional[str] = "embedded") -> None:
+    """Compare your runs of a profile, in runs/, with the published ones, in results/.
+
+    Args:
+        profile: the name of a file in profiles/.
+    """
+    from hwl.paths import PUBLISHED, RUNS
+    from hwl.reporting.comparison import compare_runs, in_words
+
+    print(in_words(compare_runs(RUNS / profile, PUBLISHED / profile)))
+
+
+def publish(profile: tyro.conf.Positional[str] = "embedded") -> None:
+    """Copy what is to be published of a profile's finished runs to results/, as evidence.
+
+    Args:
+        profile: the name of a file in profiles/.
+    """
+    from hwl.reporting.publishing import publish
+
+    for path in publish(profile):
+        print(path)
+
+
 def data_puppets(config: Annotated[PuppetConfig, Inline]) -> None:
     """Draw the puppet data set, the embedded stand-in for COCO."""
     from hwl.puppets.dataset import make_puppets
@@ -224,6 +262,9 @@ COMMANDS = {
     "evaluate": evaluate,
     "predict": predict,
     "export": export,
+    "reproduce": reproduce,
+    "compare": compare,
+    "publish": publish,
     "data": data,
 }
 DATA_COMMANDS = {

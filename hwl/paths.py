@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
-# The folder that holds notebooks/ and results/ in a clone.
+# The folder that holds notebooks/ in a clone.
 PROJECT = Path(__file__).resolve().parents[1]
+RUNS = PROJECT / "runs"  # a user's runs, by profile
+PUBLISHED = PROJECT / "results"  # published ones, by profile
 
 
 def in_project(path: str) -> Path:
     """A path as notebooks mean it: relative paths start at the project's folder."""
     return PROJECT / Path(path).expanduser()
+
+
+def from_project(path: str | Path) -> str:
+    """A path as records show it: relative to the project's folder where it lies in or beside it.
+
+    A path elsewhere is shortened to its name, so that no record tells whose machine made it.
+    """
+    absolute = Path(os.path.abspath(in_project(str(path))))
+    if absolute.is_relative_to(PROJECT.parent) and PROJECT.parent != Path(PROJECT.anchor):
+        return Path(os.path.relpath(absolute, PROJECT)).as_posix()
+    return absolute.name

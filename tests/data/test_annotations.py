@@ -186,7 +186,9 @@ def test_a_person_with_nothing_to_learn_is_not_annotated(
 
 
 # Of the image of 20 x 10 pixels the columns 0 to 19 count.
-@pytest.mark.parametrize("box", [[18, 8, 2, 2], [18, 8, 99, 99], [-50, -50, 1.5, 1.5], [0, 0, 2, 2]])
+@pytest.mark.parametrize(
+    "box", [[18, 8, 2, 2], [18, 8, 99, 99], [-50, -50, 1.5, 1.5], [0, 0, 2, 2]]
+)
 def test_a_box_of_two_pixels_within_the_image_is_enough(tmp_path: Path, box: list[float]) -> None:
     raw = content()
     raw["annotations"][0]["bbox"] = box

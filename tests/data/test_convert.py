@@ -139,7 +139,8 @@ def test_lsp_damaged_mat_is_told_with_its_path(tmp_path: Path) -> None:
 def mpii_entry(image: str) -> dict[str, Any]:
     return {
         "image": image,
-        "joints": [[10.0 + keypoint, 20.0 + 2 * keypoint] for keypoint in range(15)] + [[-1.0, -1.0]],
+        "joints": [[10.0 + keypoint, 20.0 + 2 * keypoint] for keypoint in range(15)]
+        + [[-1.0, -1.0]],
         "joints_vis": [1] * 15 + [0],
         "center": [101.0, 201.0],
         "scale": 0.5,

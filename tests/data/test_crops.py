@@ -20,10 +20,10 @@ from hwl.data.crops import (
     augment,
     box_crop,
     clip_boxes,
-    warp,
-    keypoints_to_input,
     keypoints_to_image,
+    keypoints_to_input,
     normalize,
+    warp,
 )
 from hwl.skeletons import COCO
 

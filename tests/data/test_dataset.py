@@ -16,15 +16,15 @@ from torch.utils.data import DataLoader
 from hwl.codec import HeatmapCodec
 from hwl.data import dataset
 from hwl.data.annotations import Annotations, load_annotations
-from hwl.data.dataset import EpochSampler, PersonDataset, Sample, single_threaded_opencv
 from hwl.data.crops import (
     Augmentation,
     Crop,
     box_crop,
-    warp,
     keypoints_to_input,
     read_image,
+    warp,
 )
+from hwl.data.dataset import EpochSampler, PersonDataset, Sample, single_threaded_opencv
 from hwl.errors import HwlError
 from hwl.skeletons import COCO
 
@@ -149,9 +149,7 @@ def test_three_in_ten_samples_are_shifted_by_up_to_a_fifth_of_the_box(
 ) -> None:
     shifts: list[np.ndarray | None] = []
 
-    def recorded(
-        box: np.ndarray, size: tuple[int, int], shift: np.ndarray | None = None
-    ) -> Crop:
+    def recorded(box: np.ndarray, size: tuple[int, int], shift: np.ndarray | None = None) -> Crop:
         shifts.append(shift)
         return box_crop(box, size, shift)
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from hwl import fetch as fetch_module
 from hwl.data import download
 from hwl.data.download import Download, describe, download_coco, extract, plan
-from hwl.fetch import fetch
-from hwl import fetch as fetch_module
 from hwl.errors import HwlError
+from hwl.fetch import fetch
 
 CONTENT = bytes(range(256)) * 4096  # 1 MiB
 MD5 = hashlib.md5(CONTENT).hexdigest()

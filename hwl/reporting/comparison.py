@@ -1,0 +1,185 @@
+"""A user's runs of a profile compared with the published ones, number by number.
+
+Two trainings from one seed on two processors are two draws: rounding differs, and training
+amplifies it. So a number counts as reproduced if it differs from the published one by at most
+sqrt(2) times the distance from that to the end of its 95 % interval: the standard error of a
+difference of two independent measurements with the same standard error is sqrt(2) times theirs. The
+intervals are the published bootstrap ones over images; PCK and PCKh have none and get the binomial
+one over persons. Speed is compared on the same kind of machine only, where it must be within a
+quarter, for busy machines differ by that. Counts must be equal.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pandas as pd
+
+from hwl.errors import HwlError
+from hwl.files import read_json
+
+WIDENED = math.sqrt(2)
+SPEED_MARGIN = 0.25  # of the published speed
+COLUMNS = ("number", "published", "low", "high", "yours", "verdict")
+REPRODUCED, NOT_REPRODUCED = "reproduced", "not reproduced"
+METRICS = ("AP", "PCK", "PCKh")
+# What two evaluations must share for their numbers to compare, beside boxes and flip test.
+PROTOCOL = ("decode", "runtime", "input", "images", "persons")
+
+
+def compare_runs(yours: Path, published: Path) -> pd.DataFrame:
+    """One row a published number: accuracy, differences of variants, counts and speed.
+
+    Args:
+        yours: folder of a profile's runs, `runs/<profile>`.
+        published: the same of the published ones, `results/<profile>`.
+
+    Returns:
+        Columns `number`, `published`, `low` and `high` (its 95 % interval), `yours`, `verdict`:
+        "reproduced", "not reproduced", "same sign" or "sign changed" of a difference, or why the
+        two do not compare, such as "other machine".
+
+    Raises:
+        HwlError: one of the folders is missing.
+    """
+    for folder, command in ((yours, "make reproduce"), (published, "make publish")):
+        if not folder.is_dir():
+            raise HwlError(f"{folder} is not there: `{command}` makes it; nothing to compare")
+    rows = [
+        *_accuracies(yours, published),
+        *_differences(yours, published),
+        *_counts(yours, published),
+        *_speeds(yours, published),
+    ]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def in_words(comparison: pd.DataFrame) -> str:
+    """The comparison as plain text, with how many numbers were reproduced."""
+    if not len(comparison):
+        return "Nothing is published to compare with."
+    table = comparison.to_string(index=False, na_rep="", float_format="{:.3f}".format)
+    return f"{table}\n\n{summary(comparison)}"
+
+
+def summary(comparison: pd.DataFrame) -> str:
+    """One line: how many numbers were reproduced, and which were not."""
+    verdicts = comparison["verdict"]
+    judged = verdicts.isin([REPRODUCED, NOT_REPRODUCED])
+    line = f"{int((verdicts == REPRODUCED).sum())} of {int(judged.sum())} numbers reproduced"
+    missed = comparison.loc[verdicts == NOT_REPRODUCED, "number"].tolist()
+    return f"{line}; not reproduced: {'; '.join(missed)}" if missed else line
+
+
+def _accuracies(yours: Path, published: Path) -> list[tuple]:
+    rows = []
+    for path in sorted(published.glob("evaluate*/*/protocols.csv")):
+        run = path.parent.relative_to(published)
+        own = yours / run
+        mine = pd.read_csv(own / path.name) if (own / path.name).exists() else None
+        for _, row in pd.read_csv(path).iterrows():
+            metric = next((name for name in METRICS if name in row), None)
+            if metric is None:
+                continue
+            low, high = _interval(row, metric)
+            flip = "flip test" if row["flip"] else "no flip"
+            number = f"{run.as_posix()}: {metric}, {row['boxes']} boxes, {flip}"
+            value, verdict = _against(row, mine, metric)
+            verdict = verdict or judge(value, row[metric], low, high)
+            rows.append((number, row[metric], low, high, value, verdict))
+    return rows
+
+
+def judge(value: float, published: float, low: float, high: float) -> str:
+    """Whether a number is within the published one's 95 % interval, widened by sqrt(2)."""
+    bottom = published - WIDENED * (published - low)
+    top = published + WIDENED * (high - published)
+    return REPRODUCED if bottom <= value <= top else NOT_REPRODUCED
+
+
+def _against(row: pd.Series, mine: pd.DataFrame | None, metric: str) -> tuple[float, str]:
+    """The value of the same protocol in another table, and why it does not compare, or ""."""
+    if mine is None:
+        return float("nan"), "not made"
+    same = mine[(mine["boxes"] == row["boxes"]) & (mine["flip"] == row["flip"])]
+    if len(same) != 1 or metric not in same:
+        return float("nan"), "not made"
+    other = same.iloc[0]
+    differing = [name for name in PROTOCOL if row.get(name) != other.get(name)]
+    return float(other[metric]), f"other {differing[0]}" if differing else ""
+
+
+def _interval(row: pd.Series, metric: str) -> tuple[float, float]:
+    """The 95 % interval in a table's row, or else the binomial one over persons."""
+    if f"{metric}_low" in row:
+        return row[f"{metric}_low"], row[f"{metric}_high"]
+    half = 1.96 * math.sqrt(row[metric] * (1 - row[metric]) / row["persons"])
+    return row[metric] - half, row[metric] + half
+
+
+def _differences(yours: Path, published: Path) -> list[tuple]:
+    """The difference of each variant to the baseline, by its sign: which loss was ahead."""
+    name = Path("ablations") / "comparison.csv"
+    if not (published / name).exists():
+        return []
+    theirs = pd.read_csv(published / name).set_index("variant")
+    column = next(name for name in theirs if name.startswith("difference to "))
+    baseline = column.removeprefix("difference to ")
+    mine = pd.read_csv(yours / name).set_index("variant") if (yours / name).exists() else None
+    rows = []
+    for variant, row in theirs.drop(index=baseline, errors="ignore").iterrows():
+        value, verdict = float("nan"), "not made"
+        if mine is not None and column in mine and variant in mine.index:
+            value = mine.loc[variant, column]
+            verdict = "same sign" if (value > 0) == (row[column] > 0) else "sign changed"
+        number = f"{variant} minus {baseline}, {theirs.columns[1].removeprefix('mean ')}"
+        rows.append((number, row[column], row["95 % low"], row["95 % high"], value, verdict))
+    return rows
+
+
+def _counts(yours: Path, published: Path) -> list[tuple]:
+    rows = []
+    for path in sorted(published.glob("speed*/counting-*.csv")):
+        own = yours / path.relative_to(published)
+        mine = pd.read_csv(own).set_index("model") if own.exists() else None
+        for _, row in pd.read_csv(path).iterrows():
+            for column in ("parameters", "conv MACs (M)"):
+                value, verdict = float("nan"), "not made"
+                if mine is not None and row["model"] in mine.index:
+                    value = mine.loc[row["model"], column]
+                    equal = math.isclose(value, row[column], rel_tol=1e-9)
+                    verdict = REPRODUCED if equal else NOT_REPRODUCED
+                number = f"{path.parent.name}: {row['model']}, {column}"
+                rows.append((number, row[column], row[column], row[column], value, verdict))
+    return rows
+
+
+def _speeds(yours: Path, published: Path) -> list[tuple]:
+    """The headline's FPS: the first model in eager PyTorch's faster relatives."""
+    rows = []
+    for path in sorted(published.glob("speed*/metrics.json")):
+        own = yours / path.relative_to(published)
+        theirs, mine = read_json(path), read_json(own) if own.exists() else {}
+        same = own.exists() and _machine(own) == _machine(path)
+        for name, fps in theirs.items():
+            if not name.endswith("_FPS") or fps is None:
+                continue
+            value = mine.get(name)
+            if value is None:
+                value, verdict = float("nan"), "not made"
+            elif not same:
+                verdict = "other machine"
+            else:
+                near = abs(value - fps) <= SPEED_MARGIN * fps
+                verdict = REPRODUCED if near else NOT_REPRODUCED
+            number = f"{path.parent.name}: {theirs['model']}, {name.removesuffix('_FPS')} FPS"
+            low, high = fps * (1 - SPEED_MARGIN), fps * (1 + SPEED_MARGIN)
+            rows.append((number, fps, low, high, value, verdict))
+    return rows
+
+
+def _machine(metrics: Path) -> list[object]:
+    """Processor, cores and GPU of the run that a file of numbers belongs to."""
+    hardware = read_json(metrics.with_name("run.json"))["hardware"]
+    return [hardware.get(part) for part in ("cpu", "cores", "gpu")]

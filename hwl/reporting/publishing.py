@@ -1,0 +1,144 @@
+"""Copies what is to be published of a profile's finished runs to `results/`, each thing once.
+
+Of a run: `run.json`, `metrics.json`, its tables (CSV) and figures (PNG). Of the profile:
+`index.html`, the report, which links the figures, `runs.csv`, which says from which commit and
+machine each run is, and the weights that the profile names, each with a model card. Executed
+notebooks, predictions and drawings over images stay in `runs/`.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import yaml
+
+from hwl.errors import HwlError
+from hwl.files import read_json, write_table, write_text
+from hwl.paths import PROJECT, PUBLISHED, RUNS
+from hwl.reporting.model_card import model_card
+
+KEPT = (".csv", ".png")
+RECORDS = ("run.json", "metrics.json")
+WEIGHTS = "best.safetensors"
+PAGE = "index.html"
+
+
+def publish(profile: str, runs: Path = RUNS, published: Path = PUBLISHED) -> list[Path]:
+    """Replace `results/<profile>` by what is to be published of `runs/<profile>`.
+
+    Args:
+        profile: the name of a file in `profiles/`.
+        runs: where users' runs are.
+        published: where published ones go.
+
+    Returns:
+        The published files.
+
+    Raises:
+        HwlError: there is no report, it is older than a run, a run is not of a clean commit, or a
+            file to be published tells a path of this machine.
+    """
+    root, target = runs / profile, published / profile
+    records = {path.parent.relative_to(root): read_json(path) for path in _finished(root)}
+    _check(root, records)
+    partial = target.with_name(target.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    for run in records:
+        for path in sorted((root / run).iterdir()):
+            if path.name in RECORDS or path.suffix in KEPT:
+                (partial / run).mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, partial / run / path.name)
+    write_table(partial / "runs.csv", [_origin(run, records[run]) for run in sorted(records)])
+    write_text(partial / PAGE, _linked((root / PAGE).read_text(encoding="utf-8"), partial))
+    for name, said in _published_weights(profile).items():
+        folder = Path("train") / name
+        shutil.copyfile(root / folder / WEIGHTS, partial / folder / WEIGHTS)
+        write_text(partial / folder / "MODEL_CARD.md", model_card(partial, name, said))
+    for path in _files(partial):
+        _check_paths(path)
+    old = target.with_name(target.name + ".partial-old")
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        target.rename(old)
+    partial.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
+    return list(_files(target))
+
+
+def _finished(root: Path) -> list[Path]:
+    """The records of a profile's finished runs."""
+    found = sorted(root.rglob("run.json"))
+    return [path for path in found if not any(".partial" in part for part in path.parts)]
+
+
+def _check(root: Path, records: dict[Path, dict]) -> None:
+    report = records.get(Path("report"))
+    if report is None or not (root / PAGE).is_file():
+        raise HwlError(f"{root} has no report: `make reproduce PROFILE={root.name}` makes it")
+    for run, record in records.items():
+        git = record.get("git")
+        if not git or git["dirty"]:
+            raise HwlError(
+                f"{root / run} was made from code that is in no commit: commit it, remove that "
+                "folder and make it again"
+            )
+        if record["finished_utc"] > report["finished_utc"]:
+            raise HwlError(
+                f"{root / run} is newer than the report: `make reproduce PROFILE={root.name}`"
+            )
+
+
+def _origin(run: Path, record: dict) -> dict[str, object]:
+    """A run's row of `runs.csv`."""
+    hardware = record["hardware"]
+    return {
+        "run": run.as_posix(),
+        "commit": record["git"]["commit"],
+        "cpu": hardware["cpu"],
+        "cores": hardware["cores"],
+        "gpu": hardware["gpu"] or "",
+        "torch": record["packages"]["torch"],
+        "finished_utc": record["finished_utc"],
+    }
+
+
+def _linked(page: str, folder: Path) -> str:
+    """The report with links to the published figures instead of copies, and to runs' folders."""
+    digests = {
+        hashlib.sha256(path.read_bytes()).digest(): path.relative_to(folder).as_posix()
+        for path in _files(folder)
+        if path.suffix == ".png"
+    }
+
+    def link(match: re.Match[str]) -> str:
+        digest = hashlib.sha256(base64.b64decode(match[1])).digest()
+        return f'src="{digests[digest]}"' if digest in digests else match[0]
+
+    page = re.sub(r'src="data:image/png;base64,([^"]+)"', link, page)
+    return re.sub(r'href="(?![a-z]+:)([^"#]+/)notebook\.html"', r'href="\1"', page)
+
+
+def _published_weights(profile: str) -> dict[str, dict[str, str]]:
+    """Runs whose weights the profile publishes, with their model card's limits and licence."""
+    text = (PROJECT / "profiles" / f"{profile}.yaml").read_text(encoding="utf-8")
+    return yaml.safe_load(text).get("published_weights", {})
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (path for path in sorted(folder.rglob("*")) if path.is_file())
+
+
+def _check_paths(path: Path) -> None:
+    """HwlError if a file tells where on this machine it was made."""
+    if path.suffix == ".png":
+        return
+    content = path.read_bytes()
+    for place in {PROJECT.parent, Path.home(), Path(tempfile.gettempdir())} - {Path("/")}:
+        if f"{place}/".encode() in content:
+            raise HwlError(f"{path} has a path of this machine, {place}; it cannot be published")

@@ -1,0 +1,165 @@
+"""The published evidence: README repeats its numbers, and it is small and tells no machine."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+PROJECT = Path(__file__).parents[1]
+RESULTS = PROJECT / "results"
+
+
+def results_section() -> str:
+    text = (PROJECT / "README.md").read_text().partition("## Results so far\n")[2]
+    return text.partition("\n## ")[0]
+
+
+def accuracy_rows() -> list[tuple[str, str]]:
+    """Each row of README's accuracy table: a run's folder and the rest of the row."""
+    return re.findall(r"^\| `(results/\S+)` \|(.*)$", results_section(), re.M)
+
+
+def paragraphs() -> list[str]:
+    """README's paragraphs about results that name a published folder, without their tables."""
+    text = re.sub(r"^\|.*$", "", results_section(), flags=re.M)
+    return [part for part in text.split("\n\n") if "`results/" in part]
+
+
+def folders_in(text: str) -> list[Path]:
+    return [PROJECT / folder for folder in re.findall(r"`(results/[^`]+)`", text)]
+
+
+def values(folders: list[Path], columns: tuple[str, ...]) -> Iterator[float]:
+    """All numbers of some columns of a folder's tables, also in the folders below it."""
+    for folder in folders:
+        for path in folder.rglob("*.csv"):
+            table = pd.read_csv(path)
+            yield from table[[name for name in columns if name in table]].to_numpy().ravel()
+
+
+@pytest.mark.parametrize(("folder", "shown"), accuracy_rows())
+def test_readme_repeats_a_published_accuracy_table(folder: str, shown: str) -> None:
+    table = pd.read_csv(PROJECT / folder / "protocols.csv")
+    columns = [name for name in ("AP", "AP_low", "AP_high", "PCK") if name in table]
+
+    measured = [f"{value:.3f}" for value in table[columns].to_numpy().ravel()]
+    assert re.findall(r"0\.\d{3}", shown) == measured
+
+
+def test_readme_repeats_the_published_speed_table() -> None:
+    """Each row: a runtime of "ours", its FPS and its speed over eager's, batch 1, one thread."""
+    section = results_section()
+    (folder,) = folders_in(section.partition('| "Ours" in |')[0].rpartition("Speed on")[2])[:1]
+    (path,) = folder.glob("latencies-*.csv")
+    table = pd.read_csv(path).query("model == 'ours' and threads == 1 and batch == 1")
+    table = table.set_index("runtime")
+    rows = re.findall(r"^\| `([\w-]+)`[^|]*\| ([\d.]+) \| ([\d.]+) \|$", section, re.M)
+
+    for runtime, fps, times in rows:
+        found = table.loc[runtime]
+        assert (fps, float(times)) == (f"{found['FPS']:.1f}", round(found["times eager"], 2))
+    assert len(rows) >= 5
+
+
+# What a number in the text looks like, the columns that it may come from, and how it is rounded.
+QUOTED = [
+    (r"\b(\d+\.\d)(?= (?:and [\d.]+ )?FPS)", ("FPS",), "{:.1f}"),
+    (r"\b(0\.\d{3})\b", ("AP", "PCK", "PCKh"), "{:.3f}"),
+    (r"\b(\d+ %)(?= of the rate)", ("of peak_rate",), "{:.0%}"),
+]
+
+
+@pytest.mark.parametrize(("pattern", "columns", "rounded"), QUOTED)
+def test_a_number_in_readme_s_results_text_is_in_the_folders_named_behind_it(
+    pattern: str, columns: tuple[str, ...], rounded: str
+) -> None:
+    """The next parenthesis with folders in it tells where a number is from."""
+    found = [(match[1], text[match.end() :]) for text in paragraphs() for match in
+             re.finditer(pattern, text)]  # fmt: skip
+
+    for number, rest in found:
+        source = re.search(r"\(([^()]*`results/[^()]*)\)", rest)[1]
+        known = {rounded.format(v).replace("%", " %") for v in values(folders_in(source), columns)}
+        assert number in known, rest
+    assert found
+
+
+def test_published_text_tells_no_place_of_a_machine() -> None:
+    place = re.compile(r"(?<![\w.:/<-])/(?:tmp|home|root|Users|work|mnt|scratch)/")
+    told = [
+        path
+        for path in RESULTS.rglob("*")
+        if path.is_file() and path.suffix not in (".png", ".safetensors")
+        if place.search(path.read_text(encoding="utf-8"))
+    ]
+
+    assert told == []
+
+
+def test_published_files_are_small_without_weights() -> None:
+    sizes = [
+        path.stat().st_size
+        for path in RESULTS.rglob("*")
+        if path.is_file() and path.suffix != ".safetensors"
+    ]
+
+    assert sum(sizes) < 25e6
+
+
+def test_no_published_figure_is_stored_twice() -> None:
+    names = ("*.png", "*.svg", "*.html", "*.ipynb")
+    contents = [path.read_bytes() for name in names for path in RESULTS.rglob(name)]
+
+    assert len(set(contents)) == len(contents)
+    assert not any(b"data:image/png;base64" in page for page in contents)
+
+
+@pytest.mark.parametrize("path", ["runs/embedded/index.html", "data/puppets/puppets.json"])
+def test_what_a_user_makes_is_ignored_by_git(path: str) -> None:
+    assert git("check-ignore", "--no-index", "--quiet", path) == 0
+
+
+@pytest.mark.parametrize("path", ["hwl/runs/folder.py", "hwl/data/crops.py", "tests/data/x.py"])
+def test_code_is_not_ignored_by_git(path: str) -> None:
+    assert git("check-ignore", "--no-index", "--quiet", path) == 1
+
+
+def test_published_weights_and_no_others_are_let_into_git() -> None:
+    assert (
+        git(
+            "check-ignore",
+            "--no-index",
+            "--quiet",
+            "results/embedded/train/ours-seed0/best.safetensors",
+        )
+        == 1
+    )
+    assert (
+        git(
+            "check-ignore",
+            "--no-index",
+            "--quiet",
+            "results/embedded/train/mse-seed0/best.safetensors",
+        )
+        == 0
+    )
+    assert (
+        git(
+            "check-ignore",
+            "--no-index",
+            "--quiet",
+            "results/models/train/ours-seed0/best.safetensors",
+        )
+        == 0
+    )
+
+
+def git(*arguments: str) -> int:
+    if not (PROJECT / ".git").exists():
+        pytest.skip("needs a clone")
+    return subprocess.run(["git", "-C", PROJECT, *arguments], check=False).returncode
