@@ -118,7 +118,10 @@ def test_a_mistake_is_one_line_on_standard_error_and_status_1() -> None:
         (("run", "7_more", "-p", "a", "1"), "7_more.ipynb: there is no such notebook"),
         (("run", "5_speed", "-p", "rounds", "many"), "'rounds' is 'many', which is no int"),
         (("train", "--output", "a", "--data", "/gone"), "cannot be read (No such file"),
-        (("train", "--output", "a", "--data", "b", "--lr", "0"), "'lr' is 0.0: it must be posi"),
+        (
+            ("train", "--output", "a", "--data", "b", "--lr", "0"),
+            "'lr' is 0.0: it must be a number above 0",
+        ),
         (("predict", "a.jpg", "--weights", "gone.pth"), "gone.pth: there is no such weights file"),
         (("predict", "a.jpg", "--weights", "openmmlab"), "`model` to be one of mobilenetv2, shuff"),
         (

@@ -179,7 +179,7 @@ def test_parameters_puts_relative_paths_into_the_project_wherever_one_is(
     ("values", "message"),
     [
         ({"run": "/a"}, "unknown parameter 'run'; did you mean 'runs'"),
-        ({"runs": 3}, "'runs': expected `str`, got `int`"),
+        ({"runs": 3}, "'runs' is 3: it must be a path"),
     ],
 )
 def test_a_notebook_that_plain_papermill_runs_fails_on_a_mistake(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
+from typing import get_type_hints
 
+from hwl.config import checked
 from hwl.errors import HwlError
 from hwl.models.heads import DeconvHead, PointwiseHead
 from hwl.models.litehrnet import LiteHRNet
@@ -24,7 +26,7 @@ BACKBONES = {
 
 def _ours(
     num_keypoints: int,
-    attention: Sequence[str] = ("none", "none", "full"),
+    attention: tuple[str, ...] = ("none", "none", "full"),
     head: str = "lite",
     hard_sigmoid: str = "(x+3)/6",
     backbone: str = "mobilenetv3-big",
@@ -69,6 +71,24 @@ MODELS: dict[str, Callable[..., tuple]] = {
 }
 
 
+def check_model(name: str, options: Mapping[str, object]) -> None:
+    """Check a model's name and the names and types of its options, without making it.
+
+    Raises:
+        HwlError: an unknown name or option, or an option's value of another type.
+    """
+    if name not in MODELS:
+        raise HwlError(f"model '{name}' is not one of {', '.join(MODELS)}")
+    hints = get_type_hints(MODELS[name])
+    known = list(inspect.signature(MODELS[name]).parameters)[1:]
+    for option, value in options.items():
+        if option not in known:
+            nearest = difflib.get_close_matches(str(option), known, n=1, cutoff=0.0)
+            hint = f"; did you mean '{nearest[0]}'?" if nearest else ": it has none"
+            raise HwlError(f"model '{name}' has no option '{option}'{hint}")
+        checked(option, value, hints[option])
+
+
 def create_model(name: str, num_keypoints: int = 17, **options: object) -> PoseNet:
     """A freshly initialized model, in training mode.
 
@@ -85,15 +105,8 @@ def create_model(name: str, num_keypoints: int = 17, **options: object) -> PoseN
     Raises:
         HwlError: an unknown name or option.
     """
-    if name not in MODELS:
-        raise HwlError(f"model '{name}' is not one of {', '.join(MODELS)}")
+    check_model(name, options)
     if num_keypoints < 1:
         raise HwlError(f"num_keypoints is {num_keypoints}: a model needs at least one keypoint")
-    known = list(inspect.signature(MODELS[name]).parameters)[1:]
-    for option in options:
-        if option not in known:
-            nearest = difflib.get_close_matches(option, known, n=1, cutoff=0.0)
-            hint = f"; did you mean '{nearest[0]}'?" if nearest else ": it has none"
-            raise HwlError(f"model '{name}' has no option '{option}'{hint}")
     config = {"name": name, "num_keypoints": num_keypoints, **options}
     return PoseNet(*MODELS[name](num_keypoints, **options), config=config)

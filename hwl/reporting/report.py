@@ -9,6 +9,7 @@ import pandas as pd
 from IPython.display import Image, Markdown, display
 from pandas.io.formats.style import Styler
 
+from hwl.config import FilePath, check
 from hwl.errors import HwlError
 from hwl.files import read_json
 
@@ -17,8 +18,12 @@ from hwl.files import read_json
 class ReportConfig:
     """A report on the runs of a profile."""
 
-    output: str  # the run's folder
-    runs: str  # folder with train/, evaluate/ and the other runs
+    output: FilePath  # the run's folder
+    runs: FilePath  # folder with train/, evaluate/ and the other runs
+
+    def __post_init__(self) -> None:
+        """Check every value; raises HwlError."""
+        check(self)
 
 
 def evaluations(config: ReportConfig) -> pd.DataFrame:

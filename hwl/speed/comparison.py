@@ -8,12 +8,24 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Annotated
 
 import pandas as pd
 import torch
+from msgspec import Meta
 from torch import Tensor, nn
 
 from hwl.codec import HeatmapCodec
+from hwl.config import (
+    BatchSize,
+    Count,
+    FilePath,
+    InputSide,
+    Name,
+    OptionalPath,
+    Threads,
+    check,
+)
 from hwl.data.annotations import Annotations, load_split
 from hwl.errors import HwlError
 from hwl.inference.export import calibration_crops
@@ -34,20 +46,25 @@ SAMPLES = 8  # crops on which runtimes are compared with eager, and which calibr
 class SpeedConfig:
     """A speed comparison on this machine."""
 
-    output: str  # the run's folder
-    models: list[str] = field(default_factory=lambda: list(MODELS))  # names of create_model
-    runtimes: list[str] = field(default_factory=lambda: list(RUNTIMES))  # eager must be one
-    input_height: int = 256  # pixels
-    input_width: int = 192  # pixels
-    threads: list[int] = field(default_factory=lambda: [1, 0])  # CPU threads (0: all cores)
-    batches: list[int] = field(default_factory=lambda: [1, 8, 32])  # images a forward pass
-    rounds: int = 20  # interleaved measurements of each model
-    data: str = ""  # folder in COCO's layout (empty: random images, model alone)
-    split: str = "val2017"  # whose images are measured from file to keypoints
-    calibration_split: str = "train2017"  # whose persons calibrate int8
-    images: int = 100  # measured from file to keypoints, those with the most persons
+    output: FilePath  # the run's folder
+    models: list[Name] = field(default_factory=lambda: list(MODELS))  # names of create_model
+    runtimes: list[Name] = field(default_factory=lambda: list(RUNTIMES))  # eager must be one
+    input_height: InputSide = 256  # pixels
+    input_width: InputSide = 192  # pixels
+    threads: list[Threads] = field(default_factory=lambda: [1, 0])  # CPU threads (0: all cores)
+    batches: list[BatchSize] = field(default_factory=lambda: [1, 8, 32])  # images a forward pass
+    rounds: Annotated[int, Meta(ge=1, le=10_000)] = 20  # interleaved measurements of each model
+    data: OptionalPath = ""  # folder in COCO's layout (empty: random images, model alone)
+    split: Name = "val2017"  # whose images are measured from file to keypoints
+    calibration_split: Name = "train2017"  # whose persons calibrate int8
+    images: Count = 100  # measured from file to keypoints, those with the most persons
     memory: bool = False  # measure peak memory too, one process a model (Linux)
-    accuracy: str = ""  # folder of evaluation runs <model>-seed0, for the figure (empty: none)
+    # Folder of evaluation runs <model>-seed0, for the figure (empty: none).
+    accuracy: OptionalPath = ""
+
+    def __post_init__(self) -> None:
+        """Check every value; raises HwlError."""
+        check(self)
 
 
 @dataclass(frozen=True)
@@ -137,10 +154,6 @@ def _check(config: SpeedConfig) -> None:
         unavailable(runtime, "cpu")  # refuses a name that is none
     if EAGER not in config.runtimes:
         raise HwlError("parameter 'runtimes' must have 'eager', which the others are compared with")
-    if min(config.threads) < 0:
-        raise HwlError(f"parameter 'threads' is {config.threads}: numbers from 0 (all cores) up")
-    if min(*config.batches, config.rounds, config.images) < 1:
-        raise HwlError("parameters 'batches', 'rounds' and 'images' must be at least 1")
     if config.memory and sys.platform != "linux":
         raise HwlError("parameter 'memory' is true: peak memory is read from /proc, Linux's alone")
 

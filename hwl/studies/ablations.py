@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from hwl.config import FilePath, Name, check
 from hwl.errors import HwlError
 from hwl.files import read_json
 
@@ -19,11 +20,15 @@ CONFIDENCE = 0.95
 class AblationConfig:
     """A comparison of evaluated runs, folders named <variant>-seed<seed>."""
 
-    output: str  # the run's folder
-    runs: str  # folder of evaluation runs
-    variants: list[str]  # the variants to compare
-    baseline: str = "mse"  # the one that the others are compared with
-    metric: str = "AP"  # column of their metrics
+    output: FilePath  # the run's folder
+    runs: FilePath  # folder of evaluation runs
+    variants: list[Name]  # the variants to compare
+    baseline: Name = "mse"  # the one that the others are compared with
+    metric: Name = "AP"  # column of their metrics
+
+    def __post_init__(self) -> None:
+        """Check every value; raises HwlError."""
+        check(self)
 
 
 def collect(config: AblationConfig) -> pd.DataFrame:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
 import torch
+from msgspec import Meta
 from torch import Tensor
 
 from hwl.codec import HeatmapCodec
+from hwl.config import FilePath, InputSide, Name, Sigma, check
 from hwl.data.annotations import load_split
 from hwl.data.crops import normalize
 from hwl.data.dataset import PersonDataset
@@ -27,14 +30,18 @@ RANGES = {"0 (background)": 0.0, "0 to 0.1": 0.1, "0.1 to 0.5": 0.5, "0.5 to 1":
 class LossStudyConfig:
     """A study of the loss on one batch."""
 
-    output: str  # the run's folder
-    data: str  # folder in COCO's layout
-    weights: str  # weights file of the model that predicts
-    split: str = "val2017"  # annotations/person_keypoints_<split>.json
-    persons: int = 32  # in the batch, the first of the split
-    input_height: int = 256  # pixels
-    input_width: int = 192  # pixels
-    sigma: float = 2.0  # of the target Gaussian, heatmap cells
+    output: FilePath  # the run's folder
+    data: FilePath  # folder in COCO's layout
+    weights: FilePath  # weights file of the model that predicts
+    split: Name = "val2017"  # annotations/person_keypoints_<split>.json
+    persons: Annotated[int, Meta(ge=1, le=10_000)] = 32  # in the batch, the first of the split
+    input_height: InputSide = 256  # pixels
+    input_width: InputSide = 192  # pixels
+    sigma: Sigma = 2.0  # of the target Gaussian, heatmap cells
+
+    def __post_init__(self) -> None:
+        """Check every value; raises HwlError."""
+        check(self)
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,10 @@ from hwl.data.annotations import Annotations, Boxes, load_detections, load_split
 from hwl.data.crops import Augmentation, normalize
 from hwl.data.dataset import EpochSampler, PersonDataset, Sample, single_threaded_opencv
 from hwl.errors import HwlError
-from hwl.evaluation.config import METRICS
 from hwl.evaluation.evaluate import evaluate
 from hwl.losses import HeatmapWeightingLoss
 from hwl.models import create_model, load_weights
+from hwl.models.zoo import check_model
 from hwl.progress import progress
 from hwl.runs.folder import partial_folder
 from hwl.training.config import TrainConfig
@@ -58,7 +58,10 @@ def fit(config: TrainConfig) -> list[dict[str, float]]:
         torch.set_num_threads(config.threads)
     keep_freed_memory()
     data = Path(config.data)
-    _check(config)
+    # What needs no data is refused before they are read.
+    precision = _precision(config.precision)
+    loss_function = HeatmapWeightingLoss(config.weight_function)
+    check_model(config.model, config.model_options)
     train = load_split(data, config.train_split).first(config.train_limit)
     val = load_split(data, config.val_split).first(config.val_limit)
     if val.skeleton.keypoints != train.skeleton.keypoints:
@@ -66,12 +69,11 @@ def fit(config: TrainConfig) -> list[dict[str, float]]:
     boxes = _val_boxes(config, val)
     codec = HeatmapCodec((config.input_height, config.input_width), config.sigma)
 
-    accelerator = Accelerator(mixed_precision=_precision(config.precision))
+    accelerator = Accelerator(mixed_precision=precision)
     set_seed(config.seed)
     model = create_model(config.model, len(train.skeleton), **config.model_options)
     if config.init_weights:
         load_weights(model, config.init_weights)
-    loss_function = HeatmapWeightingLoss(config.weight_function)
     optimizer = torch.optim.Adam(model.parameters(), lr=config.lr)
     sampler, loader = _loader(config, train, codec)
     model = model.to(memory_format=torch.channels_last)
@@ -128,14 +130,6 @@ def first_samples(config: TrainConfig, count: int) -> list[Sample]:
     return [dataset[0, index] for index in range(min(count, len(dataset)))]
 
 
-def _check(config: TrainConfig) -> None:
-    if config.metric not in METRICS:
-        raise HwlError(f"parameter 'metric': '{config.metric}' is not one of {', '.join(METRICS)}")
-    for name in ("epochs", "batch_size", "lr", "evaluate_every", "checkpoint_steps"):
-        if getattr(config, name) <= 0:
-            raise HwlError(f"parameter '{name}' is {getattr(config, name)}: it must be positive")
-
-
 def _val_boxes(config: TrainConfig, val: Annotations) -> Boxes:
     """Where the validation split is predicted in, read before the first epoch."""
     truth = val.ground_truth_boxes()
@@ -150,8 +144,8 @@ def _val_boxes(config: TrainConfig, val: Annotations) -> Boxes:
 
 
 def _precision(wanted: str) -> str:
-    if wanted not in ("auto", "no", "fp16", "bf16"):
-        raise HwlError(f"parameter 'precision': '{wanted}' is not one of auto, no, fp16, bf16")
+    if wanted == "fp16" and not torch.cuda.is_available():
+        raise HwlError("parameter 'precision' is 'fp16', which needs a GPU: use 'no' or 'auto'")
     if wanted != "auto":
         return wanted
     # On a CPU bfloat16 trains this model slower than float32.

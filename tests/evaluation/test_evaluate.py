@@ -246,7 +246,7 @@ def test_the_keypoint_table_has_each_keypoints_errors(annotations: Annotations) 
 
 def configured(data: Path, weights: Path, **changes: object) -> EvaluateConfig:
     return EvaluateConfig(
-        output="",
+        output="run",
         weights=str(weights),
         data=str(data),
         split="val",

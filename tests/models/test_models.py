@@ -315,7 +315,7 @@ def test_an_input_that_does_not_divide_by_32_is_refused(size: tuple[int, int]) -
         ("ours", {"backbon": "torchvision"}, "'backbon'.*'backbone'"),
         ("ours", {"attention": ["none", "none", "ful"]}, "'ful'.*none, channel, .*full"),
         ("ours", {"attention": ["none", "full"]}, r"\['none', 'full'\].*3 names"),
-        ("ours", {"attention": "all"}, "'all'.*3 names"),
+        ("ours", {"attention": "all"}, "'all': it must be a list"),
         ("ours", {"head": "deep"}, "'deep'.*lite, dense"),
         ("ours", {"backbone": "resnet"}, "'resnet'.*mobilenetv3-big, torchvision"),
         ("ours", {"hard_sigmoid": "(x+2)/4"}, r"'\(x\+2\)/4'.*\(x\+3\)/6, \(x\+1\)/2"),

@@ -29,7 +29,7 @@ def evaluated(runs: Path, name: str, row: dict[str, object], onnx: str | None = 
 def test_the_accuracy_table_keeps_what_matters_and_fits_a_page(tmp_path: Path) -> None:
     evaluated(tmp_path, "mse-seed0", {**PROTOCOL, **NUMBERS, "AP_low": 0.49, "AP_high": 0.53})
 
-    table = accuracy(evaluations(ReportConfig("", str(tmp_path))))
+    table = accuracy(evaluations(ReportConfig("report", str(tmp_path))))
 
     kept = ["run", "data", "F", "epochs", "boxes", "flip", "runtime", "input", "images"]
     kept += ["persons", "AP", "95 % interval", "AP50", "AP75", "AP_M", "AP_L", "AR"]
@@ -42,7 +42,7 @@ def test_runs_of_another_metric_share_the_table(tmp_path: Path) -> None:
     evaluated(tmp_path, "a-seed0", {**PROTOCOL, **NUMBERS, "AP_low": 0.49, "AP_high": 0.53})
     evaluated(tmp_path, "lsp-seed0", {**PROTOCOL, "PCK": 0.3, "left_ankle": 0.2, "neck": 0.1})
 
-    table = accuracy(evaluations(ReportConfig("", str(tmp_path))))
+    table = accuracy(evaluations(ReportConfig("report", str(tmp_path))))
 
     assert table.data["PCK"].tolist()[1] == 0.3 and math.isnan(table.data["AP"].tolist()[1])
     assert table.data["95 % interval"].tolist() == ["0.490 to 0.530", ""]
@@ -53,6 +53,6 @@ def test_runs_of_another_metric_share_the_table(tmp_path: Path) -> None:
 def test_packages_that_are_not_installed_are_not_among_the_conditions(tmp_path: Path) -> None:
     evaluated(tmp_path, "a-seed0", {**PROTOCOL, **NUMBERS})
 
-    text = conditions(ReportConfig("", str(tmp_path)))
+    text = conditions(ReportConfig("report", str(tmp_path)))
 
     assert "torch 2.6" in text and "onnx" not in text

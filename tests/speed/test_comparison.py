@@ -61,7 +61,7 @@ def prepared(monkeypatch: pytest.MonkeyPatch) -> Prepared:
 
 def small(**changes: object) -> SpeedConfig:
     values = {
-        **{"output": "", "models": ["ours", "shufflenetv2"]},
+        **{"output": "run", "models": ["ours", "shufflenetv2"]},
         **{"runtimes": ["eager", "onnxruntime", "openvino-int8"], "input_height": 64},
         **{"input_width": 64, "threads": [1, 0], "batches": [2, 1], "rounds": 2},
     }
@@ -249,9 +249,9 @@ def test_memory_is_measured_of_all_that_was_prepared(
         ({"runtimes": ["eager", "nonsense"]}, "runtime 'nonsense' is not one of"),
         ({"models": []}, "'models' is empty"),
         ({"threads": []}, "'threads' is empty"),
-        ({"threads": [-1]}, r"'threads' is \[-1\]"),
-        ({"batches": [0, 1]}, "must be at least 1"),
-        ({"rounds": 0}, "must be at least 1"),
+        ({"threads": [-1]}, r"'threads' is \[-1\]: it must be"),
+        ({"batches": [0, 1]}, "'batches' is .* whole number from 1"),
+        ({"rounds": 0}, "'rounds' is 0: it must be a whole number from 1"),
         ({"models": ["our"]}, "model 'our' is not one of"),
     ],
 )

@@ -26,7 +26,7 @@ VALUES = {
 
 
 def config(runs: Path, **changes: object) -> AblationConfig:
-    return AblationConfig(output="", runs=str(runs), **{"variants": list(VALUES), **changes})
+    return AblationConfig(output="run", runs=str(runs), **{"variants": list(VALUES), **changes})
 
 
 def write_run(runs: Path, name: str, metrics: dict[str, object]) -> None:

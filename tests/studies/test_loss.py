@@ -139,7 +139,7 @@ def test_a_batch_holds_the_first_persons_with_predictions(puppets: Path, trained
     weights = str(trained / "best.safetensors")
 
     batch = load_batch(
-        LossStudyConfig("", str(puppets), weights, persons=3, input_height=64, input_width=32)
+        LossStudyConfig("run", str(puppets), weights, persons=3, input_height=64, input_width=32)
     )
 
     assert batch.crops.shape == (3, 3, 64, 32)
@@ -152,4 +152,4 @@ def test_a_model_of_other_keypoints_is_refused(puppets: Path, tmp_path: Path) ->
     save_weights(create_model("litehrnet18", 16), tmp_path / "w.safetensors")
 
     with pytest.raises(HwlError, match="predicts 16 keypoints"):
-        load_batch(LossStudyConfig("", str(puppets), str(tmp_path / "w.safetensors")))
+        load_batch(LossStudyConfig("run", str(puppets), str(tmp_path / "w.safetensors")))

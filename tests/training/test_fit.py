@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 
 from hwl.data.annotations import Annotations, Boxes
 from hwl.errors import HwlError
+from hwl.losses import WEIGHT_FUNCTIONS
 from hwl.models import load_model
 from hwl.skeletons import MPII
 from hwl.training import fit as training
@@ -24,7 +25,7 @@ from hwl.training.config import TrainConfig
 from hwl.training.fit import first_samples, fit, learning_rate
 
 MakeConfig = Callable[..., TrainConfig]
-PAPER = TrainConfig(output="", data="")
+PAPER = TrainConfig(output="run", data="data")
 AFTER_WARMUP = 10**6  # steps
 DETECTIONS = "person_detection_results/val2017_simulated_detections.json"
 
@@ -263,15 +264,20 @@ def test_detections_that_cannot_be_used_are_named_before_training_starts(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"metric": "mAP"}, "'metric': 'mAP' is not one of AP, PCK, PCKh"),
-        ({"precision": "fp8"}, "'precision': 'fp8' is not one of auto, no, fp16, bf16"),
-        ({"epochs": 0}, "'epochs' is 0: it must be positive"),
-        ({"batch_size": -1}, "'batch_size' is -1: it must be positive"),
-        ({"lr": 0.0}, "'lr' is 0.0: it must be positive"),
+        ({"metric": "mAP"}, "'metric' is 'mAP': it must be one of AP, PCK, PCKh"),
+        ({"precision": "fp8"}, "'precision' is 'fp8': it must be one of auto, no, fp16"),
+        ({"epochs": 0}, "'epochs' is 0: it must be a whole number from 1"),
+        ({"batch_size": -1}, "'batch_size' is -1: it must be a whole number from 1"),
+        ({"lr": 0.0}, "'lr' is 0.0: it must be a number above 0"),
         ({"weight_function": "cube"}, "weight function 'cube' is not one of zero"),
         ({"model": "our"}, "model 'our' is not one of ours"),
         ({"model_options": {"heads": "dense"}}, "no option 'heads'; did you mean 'head'"),
-        ({"input_width": 33}, "must divide by 32"),
+        ({"model_options": {"attention": "full"}}, "'attention' is 'full': it must be a list"),
+        ({"model_options": {"attention": [[1]]}}, "'attention' is .*: it must be a list"),
+        ({"model_options": {"attention": ["full"]}}, "give 3 names, one a stage"),
+        ({"model_options": {"head": ["lite"]}}, r"'head' is \['lite'\]: it must be text"),
+        ({"model_options": {"backbone": "vgg"}}, "backbone 'vgg' is not one of"),
+        ({"input_width": 33}, "'input_width' is 33: it must be .* divisible by 32"),
         ({"train_split": "train"}, "person_keypoints_train.json: cannot be read"),
         ({"init_weights": "gone.safetensors"}, "gone.safetensors: there is no such weights file"),
     ],
@@ -326,9 +332,11 @@ def test_other_keypoints_in_the_validation_set_are_named(
 
 
 def test_a_loss_that_is_nan_stops_the_run_and_names_lr(
-    small_training: MakeConfig, tmp_path: Path
+    small_training: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(HwlError, match=r"loss is NaN at step \d+ \(epoch 1\).*lr.* 1e\+30"):
-        fit(small_training(tmp_path / "run", lr=1e30, warmup_steps=0))
+    monkeypatch.setitem(WEIGHT_FUNCTIONS, "nan", lambda target: torch.nan * target)
+
+    with pytest.raises(HwlError, match=r"loss is NaN at step \d+ \(epoch 1\).*lr.* 0.5"):
+        fit(small_training(tmp_path / "run", lr=0.5, weight_function="nan"))
 
     assert not (tmp_path / "run").exists()
