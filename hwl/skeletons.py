@@ -1,13 +1,14 @@
 """Keypoint sets as data: names, limbs and OKS sigmas of COCO-17, MPII-16 and LSP-14.
 
 Flip pairs and body halves are derived from the keypoint names, so that a new skeleton needs no
-hand-written index lists.
+hand-written index lists; a category's `flip_pairs` says otherwise.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -16,6 +17,11 @@ from hwl.errors import HwlError
 
 # A keypoint whose name contains one of these belongs to the lower half of the body.
 LOWER_BODY = ("hip", "knee", "ankle", "foot", "heel", "toe", "pelvis")
+# How a name tells its side, the surest first: a word or a letter of its own (Left_Eye, eyeLeft,
+# l-eye, LEye, eye.L) or one grown together with the rest (lefteye, leye).
+SIDES = (r"\b(left|right)\b", r"\b([lr])\b", r"^(left|right)", r"(left|right)$", r"^([lr])")
+# Words of a name: capitals in a row, a capital and small letters, digits, other letters.
+WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_]")
 # OKS sigma of a keypoint of which nothing is known: the mean of COCO's seventeen, rounded.
 DEFAULT_SIGMA = 0.06
 
@@ -26,56 +32,122 @@ class Skeleton:
 
     Attributes:
         name: short name, for messages and tables.
-        keypoints: K keypoint names; `left_x` and `right_x` are a flip pair.
+        keypoints: K keypoint names.
         limbs: pairs of zero-based keypoint indices, for drawing.
         sigmas: K OKS constants (COCO's per-keypoint standard deviations, relative to object scale).
+        flip_pairs: (left, right) names of keypoints that change places in a mirrored image, or
+            None to derive them from the names.
     """
 
     name: str
     keypoints: tuple[str, ...]
     limbs: tuple[tuple[int, int], ...]
     sigmas: tuple[float, ...]
+    flip_pairs: tuple[tuple[str, str], ...] | None = None
 
     def __len__(self) -> int:
         return len(self.keypoints)
 
     @cached_property
+    def pairs(self) -> tuple[tuple[str, str], ...]:
+        """(left, right) names of the keypoints that change places in a mirrored image.
+
+        Raises:
+            HwlError: a name says "left" or "right" and has no partner, or `flip_pairs` names a
+                keypoint that is not there or twice.
+        """
+        pairs = _named_pairs(self.keypoints) if self.flip_pairs is None else self.flip_pairs
+        named = [keypoint for pair in pairs for keypoint in pair]
+        for keypoint in named:
+            if keypoint not in self.keypoints or named.count(keypoint) > 1:
+                raise HwlError(
+                    f"skeleton {self.name}: 'flip_pairs' names '{keypoint}', which is no keypoint "
+                    "or is in it twice"
+                )
+        for keypoint in self.keypoints:
+            if self.flip_pairs is None and keypoint not in named and _side(keypoint, SIDES[0]):
+                raise HwlError(
+                    f"skeleton {self.name}: keypoint '{keypoint}' has no partner on the other "
+                    "side; correct the names, or give the category its 'flip_pairs': "
+                    "[[left, right], ...]"
+                )
+        return pairs
+
+    @cached_property
     def flip(self) -> np.ndarray:
         """(K,) int64: the keypoint that takes each keypoint's place in a mirrored image."""
-        swap = {"left": "right", "right": "left"}
-        mirrored = []
-        for keypoint in self.keypoints:
-            side, _, rest = keypoint.partition("_")
-            partner = f"{swap[side]}_{rest}" if side in swap else keypoint
-            if partner not in self.keypoints:
-                raise HwlError(
-                    f"skeleton {self.name}: keypoint '{keypoint}' has no partner '{partner}'"
-                )
-            mirrored.append(self.keypoints.index(partner))
-        return np.array(mirrored, dtype=np.int64)
+        mirrored = np.arange(len(self), dtype=np.int64)
+        for pair in self.pairs:
+            left, right = (self.keypoints.index(keypoint) for keypoint in pair)
+            mirrored[left], mirrored[right] = right, left
+        return mirrored
 
     @cached_property
     def upper_body(self) -> np.ndarray:
         """(K,) bool: True for keypoints above the hips (half-body augmentation)."""
         return np.array(
-            [not any(part in keypoint for part in LOWER_BODY) for keypoint in self.keypoints]
+            [
+                not any(part in keypoint.lower() for part in LOWER_BODY)
+                for keypoint in self.keypoints
+            ]
         )
 
     def category(self) -> dict[str, object]:
         """The person category of a COCO-format file with these keypoints."""
-        return {
+        category: dict[str, object] = {
             "supercategory": "person",
             "id": 1,
             "name": "person",
             "keypoints": list(self.keypoints),
             "skeleton": [(a + 1, b + 1) for a, b in self.limbs],
         }
+        if self.flip_pairs is not None:
+            category["flip_pairs"] = [list(pair) for pair in self.flip_pairs]
+        return category
 
     def index(self, keypoint: str) -> int:
-        """Zero-based index of a keypoint by name; raises HwlError for one it does not have."""
-        if keypoint not in self.keypoints:
+        """Zero-based index of a keypoint such as "left_hip", whichever way its name is spelled.
+
+        Raises:
+            HwlError: it has none of that name.
+        """
+        if keypoint in self.keypoints:
+            return self.keypoints.index(keypoint)
+        meant = [name for name in self.keypoints if _spelling(name) == _spelling(keypoint)]
+        if len(meant) != 1:
             raise HwlError(f"skeleton {self.name} has no keypoint '{keypoint}'")
-        return self.keypoints.index(keypoint)
+        return self.keypoints.index(meant[0])
+
+
+def _side(keypoint: str, pattern: str) -> tuple[str, str] | None:
+    """Side ("l" or "r") and the rest of a name by one of SIDES, None where it tells none."""
+    words = " ".join(WORDS.findall(keypoint)).lower()
+    found = list(re.finditer(pattern, words))
+    if len(found) != 1:
+        return None
+    rest = words[: found[0].start()] + words[found[0].end() :]
+    return found[0][1][0], rest.replace(" ", "")
+
+
+def _spelling(keypoint: str) -> tuple[str, str]:
+    """Side ("" for none) and rest of a name, the same for all its spellings in words."""
+    return _side(keypoint, SIDES[0]) or _side(keypoint, SIDES[1]) or ("", keypoint.lower())
+
+
+def _named_pairs(keypoints: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """(left, right) names that differ in their side alone, by the surest way that finds both."""
+    partner: dict[str, str] = {}
+    for pattern in SIDES:
+        sides: dict[tuple[str, str], list[str]] = {}
+        for keypoint in keypoints:
+            found = _side(keypoint, pattern)
+            if found and keypoint not in partner and keypoint not in partner.values():
+                sides.setdefault(found, []).append(keypoint)
+        for (side, rest), names in sides.items():
+            others = sides.get(("r", rest), [])
+            if side == "l" and len(names) == len(others) == 1:
+                partner[names[0]] = others[0]
+    return tuple((left, partner[left]) for left in keypoints if left in partner)
 
 
 COCO = Skeleton(
@@ -190,7 +262,10 @@ KNOWN = (COCO, MPII, LSP)
 
 
 def skeleton_from_category(
-    name: str, keypoints: Sequence[str], limbs: Sequence[tuple[int, int]]
+    name: str,
+    keypoints: Sequence[str],
+    limbs: Sequence[tuple[int, int]],
+    flip_pairs: Sequence[tuple[str, str]] | None = None,
 ) -> Skeleton:
     """The skeleton of a COCO-format category: a known one where its keypoints agree, else new.
 
@@ -198,25 +273,35 @@ def skeleton_from_category(
         name: the category's name.
         keypoints: its `keypoints`.
         limbs: its `skeleton`, pairs of one-based keypoint numbers.
+        flip_pairs: its `flip_pairs`, pairs of (left, right) names; None to derive them from the
+            names. This entry is not COCO's but of this package.
 
     Raises:
-        HwlError: a keypoint is named twice, a limb names a keypoint that is not there, or a left
-            keypoint has no right partner.
+        HwlError: a keypoint is named twice, a limb names a keypoint that is not there, a left
+            keypoint has no right partner, or `flip_pairs` are wrong.
     """
+    given = None if flip_pairs is None else tuple((left, right) for left, right in flip_pairs)
     for known in KNOWN:
         if tuple(keypoints) == known.keypoints:
-            return known
+            return known if given is None else _checked(replace(known, flip_pairs=given))
     if len(set(keypoints)) != len(keypoints):
         raise HwlError(f"category '{name}': its keypoints name a keypoint twice")
     if any(not 1 <= end <= len(keypoints) for limb in limbs for end in limb):
         raise HwlError(
             f"category '{name}': its skeleton names keypoints outside 1..{len(keypoints)}"
         )
-    skeleton = Skeleton(
-        name=name,
-        keypoints=tuple(keypoints),
-        limbs=tuple((a - 1, b - 1) for a, b in limbs),
-        sigmas=(DEFAULT_SIGMA,) * len(keypoints),
+    return _checked(
+        Skeleton(
+            name=name,
+            keypoints=tuple(keypoints),
+            limbs=tuple((a - 1, b - 1) for a, b in limbs),
+            sigmas=(DEFAULT_SIGMA,) * len(keypoints),
+            flip_pairs=given,
+        )
     )
-    _ = skeleton.flip  # fail here, where the file can still be named
+
+
+def _checked(skeleton: Skeleton) -> Skeleton:
+    """The skeleton; its pairs are looked at here, where the file can still be named."""
+    _ = skeleton.pairs
     return skeleton

@@ -122,15 +122,106 @@ def test_an_unknown_category_becomes_a_new_skeleton() -> None:
     assert len(skeleton.sigmas) == 3
 
 
+def names(*keypoints: str) -> tuple[str, ...]:
+    return keypoints
+
+
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [
+        ("left_eye", "right_eye"),
+        ("Left_Eye", "Right_Eye"),
+        ("LEFT_EYE", "RIGHT_EYE"),
+        ("left-eye", "right-eye"),
+        ("left eye", "right eye"),
+        ("left.eye", "right.eye"),
+        ("l_eye", "r_eye"),
+        ("L_Eye", "R_Eye"),
+        ("L-eye", "R-eye"),
+        ("eye_left", "eye_right"),
+        ("eye_l", "eye_r"),
+        ("eye.L", "eye.R"),
+        ("Eye Left", "Eye Right"),
+        ("LeftEye", "RightEye"),
+        ("leftEye", "rightEye"),
+        ("EyeLeft", "EyeRight"),
+        ("LEye", "REye"),
+        ("eyeL", "eyeR"),
+        ("lefteye", "righteye"),
+        ("eyeleft", "eyeright"),
+        ("leye", "reye"),
+        ("Leye", "Reye"),
+        ("inner_left_eye_2", "inner_right_eye_2"),
+        ("upper_l_eye", "upper_r_eye"),
+        ("Left_Eye", "right eye"),
+    ],
+)
+def test_every_customary_spelling_of_the_sides_makes_a_flip_pair(left: str, right: str) -> None:
+    skeleton = skeleton_from_category("face", [right, "nose", left], [])
+
+    assert skeleton.flip.tolist() == [2, 1, 0]
+    assert skeleton.pairs == ((left, right),)
+
+
+@pytest.mark.parametrize(
+    "keypoints",
+    [
+        names("nose", "tail"),
+        names("lip", "rib", "leg"),
+        names("neck_l", "tail"),
+        names("bright", "upright"),
+        names("left_right_middle", "nose"),
+        names("l1", "l2"),
+        names("x_l_y_l", "x_r_y_r"),
+    ],
+    ids=str,
+)
+def test_names_that_only_look_like_sides_make_no_pair(keypoints: tuple[str, ...]) -> None:
+    skeleton = skeleton_from_category("dog", keypoints, [])
+
+    assert skeleton.pairs == () and skeleton.flip.tolist() == list(range(len(keypoints)))
+
+
+def test_given_flip_pairs_take_the_place_of_the_names() -> None:
+    keypoints = ["links", "rechts", "left_x", "right_x"]
+
+    skeleton = skeleton_from_category("dog", keypoints, [], [("links", "rechts")])
+
+    assert skeleton.flip.tolist() == [1, 0, 2, 3]
+    again = skeleton.category()
+    assert skeleton_from_category("dog", keypoints, [], again["flip_pairs"]) == skeleton
+
+
+def test_given_flip_pairs_hold_for_a_known_skeleton_too() -> None:
+    skeleton = skeleton_from_category("person", COCO.keypoints, [], [])
+
+    assert skeleton.flip.tolist() == list(range(17)) and skeleton.sigmas == COCO.sigmas
+
+
+@pytest.mark.parametrize("pair", [("left_paw", "paw"), ("left_paw", "left_paw")])
+def test_wrong_flip_pairs_are_refused(pair: tuple[str, str]) -> None:
+    with pytest.raises(HwlError, match=r"dog: 'flip_pairs' names '(left_)?paw'"):
+        skeleton_from_category("dog", ["left_paw", "right_paw"], [], [pair])
+
+
+@pytest.mark.parametrize("name", ["left_hip", "Left_Hip", "l_hip", "LHip", "hip_left", "left hip"])
+def test_index_finds_a_keypoint_in_any_spelling(name: str) -> None:
+    skeleton = Skeleton("dog", ("nose", "right_hip", name), (), (0.1,) * 3)
+
+    assert skeleton.index("left_hip") == 2
+    assert skeleton.upper_body.tolist() == [True, False, False]
+
+
 @pytest.mark.parametrize(
     ("keypoints", "limbs", "message"),
     [
         (["nose", "tail"], [(1, 3)], "category 'dog'.*outside 1..2"),
         (["nose", "tail"], [(0, 1)], "category 'dog'.*outside 1..2"),
-        (["left_paw", "tail"], [], "dog.*'left_paw' has no partner 'right_paw'"),
+        (["left_paw", "tail"], [], "dog.*'left_paw' has no partner on the other side"),
+        (["Paw-Right", "tail"], [], "dog.*'Paw-Right' has no partner on the other side"),
         (["nose", "nose"], [], "category 'dog'.*twice"),
     ],
-    ids=["limb past the end", "zero-based limb", "left without right", "keypoint named twice"],
+    ids=str,
 )
 def test_a_broken_category_is_refused_by_name(
     keypoints: list[str], limbs: list[tuple[int, int]], message: str

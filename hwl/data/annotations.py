@@ -44,6 +44,7 @@ class _Category(msgspec.Struct):
     name: str
     keypoints: list[str] = []
     skeleton: list[tuple[int, int]] = []
+    flip_pairs: list[tuple[str, str]] | None = None  # not COCO's: left and right keypoint names
 
 
 class _File(msgspec.Struct):
@@ -273,7 +274,9 @@ def _keypoint_category(path: Path, raw: _File) -> tuple[Skeleton, int]:
     if with_keypoints:
         category = with_keypoints[0]
         try:
-            skeleton = skeleton_from_category(category.name, category.keypoints, category.skeleton)
+            skeleton = skeleton_from_category(
+                category.name, category.keypoints, category.skeleton, category.flip_pairs
+            )
         except HwlError as error:
             raise HwlError(f"{path}: {error}") from error
         return skeleton, category.id
