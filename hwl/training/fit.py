@@ -15,6 +15,7 @@ from hwl.codec import HeatmapCodec
 from hwl.data.annotations import Annotations, Boxes, load_detections, load_split
 from hwl.data.crops import Augmentation, normalize
 from hwl.data.dataset import EpochSampler, PersonDataset, Sample, single_threaded_opencv
+from hwl.data.loading import delivered
 from hwl.errors import HwlError
 from hwl.evaluation.evaluate import evaluate
 from hwl.losses import HeatmapWeightingLoss
@@ -88,7 +89,9 @@ def fit(config: TrainConfig) -> list[dict[str, float]]:
         model.train()
         sampler.epoch = run.epoch
         sampler.start = run.epoch_step * config.batch_size * accelerator.num_processes
-        batches = progress(loader, f"epoch {run.epoch + 1}/{config.epochs}", total=len(loader))
+        batches = progress(
+            delivered(loader), f"epoch {run.epoch + 1}/{config.epochs}", total=len(loader)
+        )
         for batch in batches:
             lr = learning_rate(config, run.step, run.epoch)
             for group in optimizer.param_groups:

@@ -340,3 +340,16 @@ def test_a_loss_that_is_nan_stops_the_run_and_names_lr(
         fit(small_training(tmp_path / "run", lr=0.5, weight_function="nan"))
 
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_missing_image_is_told_in_one_line(
+    workers: int, edited: Callable[..., str], small_training: MakeConfig, tmp_path: Path
+) -> None:
+    data = edited("train2017", lambda listing: listing["images"][0].update(file_name="gone.jpg"))
+
+    with pytest.raises(HwlError) as caught:
+        fit(small_training(tmp_path / "run", data=data, workers=workers, train_limit=4))
+
+    message = str(caught.value)
+    assert message.startswith(f"{data}/train2017/gone.jpg: ") and "\n" not in message
