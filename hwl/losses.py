@@ -26,13 +26,20 @@ WEIGHT_FUNCTIONS: dict[str, WeightFunction] = {
     "exponential": torch.exp,
 }
 
+# Weights that are no function of the target at their pixel, against which F is tested. The placebo
+# gives each person the identity's weights of the batch's previous person: the same values in the
+# wrong place. A batch of one person has no other, and gets its own.
+CONTROLS: dict[str, WeightFunction] = {
+    "placebo": lambda target: target.roll(1, dims=0),
+}
+
 
 class HeatmapWeightingLoss(nn.Module):
     """Heatmap-weighting loss (Li and Xiang 2022), plain MSE with `weight_function="zero"`.
 
     Args:
-        weight_function: F, a name in WEIGHT_FUNCTIONS or any callable from a target tensor to a
-            tensor of the same shape; the paper asks for a convex increasing function.
+        weight_function: F, a name in WEIGHT_FUNCTIONS or CONTROLS or any callable from a target
+            tensor to a tensor of the same shape; the paper asks for a convex increasing function.
 
     Raises:
         HwlError: the name is not known.
@@ -41,10 +48,12 @@ class HeatmapWeightingLoss(nn.Module):
     def __init__(self, weight_function: str | WeightFunction = "identity") -> None:
         super().__init__()
         if isinstance(weight_function, str):
-            if weight_function not in WEIGHT_FUNCTIONS:
-                known = ", ".join(WEIGHT_FUNCTIONS)
-                raise HwlError(f"weight function '{weight_function}' is not one of {known}")
-            weight_function = WEIGHT_FUNCTIONS[weight_function]
+            named = WEIGHT_FUNCTIONS | CONTROLS
+            if weight_function not in named:
+                raise HwlError(
+                    f"weight function '{weight_function}' is not one of {', '.join(named)}"
+                )
+            weight_function = named[weight_function]
         self.weight_function = weight_function
 
     def weight(self, target: Tensor) -> Tensor:

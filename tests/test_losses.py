@@ -202,3 +202,22 @@ def test_background_keeps_the_weight_of_plain_mse(name: str) -> None:
     loss = HeatmapWeightingLoss(name)(predicted, background, weights)
 
     assert loss == HeatmapWeightingLoss("zero")(predicted, background, weights)
+
+
+def test_the_placebo_weighs_each_person_by_the_batchs_previous_one() -> None:
+    predicted, target, weights = case(persons=4)
+
+    loss = HeatmapWeightingLoss("placebo")(predicted, target, weights)
+
+    shifted = target[[3, 0, 1, 2]]
+    error = (predicted - target) * weights[:, :, None, None]
+    assert loss.item() == pytest.approx(((shifted + 1) * error**2).mean().item(), rel=1e-6)
+
+
+def test_the_placebos_weights_have_the_identitys_distribution() -> None:
+    _, target, _ = case(persons=4)
+
+    placebo, identity = (HeatmapWeightingLoss(n).weight(target) for n in ("placebo", "identity"))
+
+    assert torch.equal(placebo.flatten().sort().values, identity.flatten().sort().values)
+    assert not torch.equal(placebo, identity)
