@@ -15,8 +15,9 @@ from hwl.data.annotations import Annotations, Boxes, load_detections, load_split
 from hwl.errors import HwlError
 from hwl.evaluation.coco_ap import coco_ap, coco_results
 from hwl.evaluation.config import METRICS, EvaluateConfig
-from hwl.evaluation.oks import keypoint_errors, keypoint_similarity, oks_nms
+from hwl.evaluation.oks import keypoint_errors, keypoint_similarity, oks_nms, oks_to_truth
 from hwl.evaluation.pck import pck, pckh
+from hwl.evaluation.persons import PERSONS_FILE, persons_of, write_persons
 from hwl.files import read_json, write_json, write_table
 from hwl.inference.fastest import ready
 from hwl.inference.poses import Poses, pose_scores
@@ -119,6 +120,8 @@ def score(
         numbers = pck(annotations, poses.keypoints)
     else:
         numbers = pckh(annotations, poses.keypoints)
+    if boxes.source == "ground truth":
+        numbers["OKS"] = float(oks_to_truth(annotations, poses.keypoints).mean())
     protocol = {
         "boxes": "ground-truth" if boxes.source == "ground truth" else "detected",
         "boxes_from": boxes.source,
@@ -215,13 +218,17 @@ def write_evaluation(
     """Fill a run folder: `metrics.json`, `protocols.csv`, `run.json` and, for AP, the results file.
 
     `keypoints_<split>_results.json` holds the last protocol's persons as COCO's test server takes
-    them. `metrics.json` has that protocol's numbers, `protocols.csv` a row for each.
+    them. `metrics.json` has that protocol's numbers, `protocols.csv` a row for each, and
+    `persons.npz` each person's OKS and errors in ground-truth boxes.
     """
     rows = [{**e.protocol, **e.metrics} for e in evaluations]
     write_table(folder / "protocols.csv", rows)
     write_json(folder / "metrics.json", rows[-1])
     if config.metric == "AP":
         write_json(folder / f"keypoints_{config.split}_results.json", evaluations[-1].results)
+    in_truth = [e for e in evaluations if e.protocol["boxes"] == "ground-truth"]
+    if in_truth:
+        write_persons(folder / PERSONS_FILE, persons_of(annotations, in_truth[-1].poses))
     weights = fetch_weights(config.weights, config.model)  # a path, or fetched before and checked
     inputs = {"weights": weights, "annotations": annotations.path}
     if config.detections:

@@ -312,7 +312,13 @@ def test_the_run_folder_has_numbers_protocols_results_and_origin(
 
     write_evaluation(tmp_path, config, annotations, found)
 
-    names = ["keypoints_val_results.json", "metrics.json", "protocols.csv", "run.json"]
+    names = [
+        "keypoints_val_results.json",
+        "metrics.json",
+        "persons.npz",
+        "protocols.csv",
+        "run.json",
+    ]
     assert sorted(path.name for path in tmp_path.iterdir()) == names
     numbers = read_json(tmp_path / "metrics.json")
     assert {*COCO_NUMBERS, "AP_low", "AP_high", "boxes", "flip"} < set(numbers)
