@@ -1,63 +1,24 @@
 """Reading COCO-format keypoint annotations and detected boxes, checked and fast.
 
-A file is decoded by msgspec against a schema and turned into arrays at once, so that the 262,465
-persons of COCO train2017 load in seconds and travel cheaply to data-loader processes.
+A file is decoded by msgspec against a schema, turned into arrays at once and checked as arrays, so
+that the 262,465 persons of COCO train2017 load in seconds and travel cheaply to data-loader
+processes.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
 
-import msgspec
 import numpy as np
 
+from hwl.data.coco_format import CocoDetection, CocoFile, decode
 from hwl.data.crops import clip_boxes
+from hwl.data.validate import check_categories, check_detections, check_persons
 from hwl.errors import HwlError
 from hwl.skeletons import COCO, Skeleton, skeleton_from_category
-
-Schema = TypeVar("Schema")
-
-
-class _Image(msgspec.Struct):
-    id: int
-    file_name: str
-    width: int
-    height: int
-
-
-class _Person(msgspec.Struct):
-    id: int
-    image_id: int
-    category_id: int
-    bbox: tuple[float, float, float, float]
-    area: float
-    keypoints: list[float]
-    iscrowd: int = 0
-    head_size: float = float("nan")
-
-
-class _Category(msgspec.Struct):
-    id: int
-    name: str
-    keypoints: list[str] = []
-    skeleton: list[tuple[int, int]] = []
-    flip_pairs: list[tuple[str, str]] | None = None  # not COCO's: left and right keypoint names
-
-
-class _File(msgspec.Struct):
-    images: list[_Image]
-    categories: list[_Category]
-    annotations: list[_Person] = []  # test-dev's list of images has none
-
-
-class _Detection(msgspec.Struct):
-    image_id: int
-    category_id: int
-    bbox: tuple[float, float, float, float]
-    score: float
 
 
 @dataclass(frozen=True)
@@ -79,6 +40,7 @@ class Annotations:
             2 visible).
         crowd: (P,) bool, groups of people that COCO ignores.
         head_sizes: (P,) float64 pixels, NaN where the file has none (PCKh needs it).
+        category_id: of the persons, in this file, its detections and its results.
     """
 
     path: Path
@@ -94,6 +56,7 @@ class Annotations:
     keypoints: np.ndarray
     crowd: np.ndarray
     head_sizes: np.ndarray
+    category_id: int = 1
 
     def image_path(self, index: int) -> Path:
         """Path of the image at that index."""
@@ -106,22 +69,40 @@ class Annotations:
         is wider and higher than a pixel within the image.
 
         Raises:
-            HwlError: there is none.
+            HwlError: there is none; the reasons are counted.
         """
-        persons = np.flatnonzero(
-            ~self.crowd
-            & (self.areas > 0)
-            & (self._clipped()[:, 2:] > 0).all(axis=1)
-            & (self.keypoints[:, :, 2] > 0).any(axis=1)
-        )
-        if not len(persons):
-            raise HwlError(
-                f"{self.path}: the data set is empty, no person has an annotated keypoint"
-            )
-        return persons
+        reasons = self.left_out()
+        out = np.logical_or.reduce(list(reasons.values()))
+        if out.all():
+            counts = [f"{which.sum()} {reason}" for reason, which in reasons.items() if which.any()]
+            why = f": of {len(out)}, " + ", ".join(counts) if len(out) else ""
+            raise HwlError(f"{self.path}: the data set is empty, no person to learn from{why}")
+        return np.flatnonzero(~out)
+
+    def left_out(self) -> dict[str, np.ndarray]:
+        """Persons that `annotated` leaves out: reason to (P,) bool, the first reason of each."""
+        reasons = {
+            "are crowds": self.crowd,
+            "have no annotated keypoint": ~(self.keypoints[:, :, 2] > 0).any(axis=1),
+            "have no area": ~(self.areas > 0),
+            "have a box of at most a pixel within the image": ~(self._clipped()[:, 2:] > 0).all(
+                axis=1
+            ),
+        }
+        before = np.zeros(len(self.ids), dtype=bool)
+        for reason, which in reasons.items():
+            reasons[reason] = which & ~before
+            before |= which
+        return reasons
 
     def first(self, count: int) -> Annotations:
-        """Only the first `count` annotated persons and their images; everything where it is 0."""
+        """Only the first `count` annotated persons and their images; everything where it is 0.
+
+        Raises:
+            HwlError: a negative count.
+        """
+        if count < 0:
+            raise HwlError(f"limit is {count}: it must not be negative; 0 takes all persons")
         if not count:
             return self
         persons = self.annotated()[:count]
@@ -196,10 +177,17 @@ def load_annotations(path: Path, folder: Path) -> Annotations:
         HwlError: the file is missing or not of the format, no category has keypoints, an id is
             repeated or unknown, or an entry is wrong; the entry is named.
     """
-    raw = _decode(path, _File)
+    raw = decode(path, CocoFile)
     if not raw.images:
         raise HwlError(f"{path}: the data set is empty, 'images' lists no image")
     skeleton, category_id = _keypoint_category(path, raw)
+    check_categories(
+        path,
+        raw.categories,
+        category_id,
+        np.array([person.id for person in raw.annotations], dtype=np.int64),
+        np.array([person.category_id for person in raw.annotations], dtype=np.int64),
+    )
     persons = [person for person in raw.annotations if person.category_id == category_id]
     for person in persons:
         if len(person.keypoints) != 3 * len(skeleton):
@@ -210,7 +198,7 @@ def load_annotations(path: Path, folder: Path) -> Annotations:
             )
     image_ids = _unique(path, "images", [image.id for image in raw.images])
     ids = _unique(path, "annotations", [person.id for person in persons])
-    return Annotations(
+    found = Annotations(
         path=path,
         folder=folder,
         skeleton=skeleton,
@@ -228,23 +216,41 @@ def load_annotations(path: Path, folder: Path) -> Annotations:
         ),
         crowd=np.array([person.iscrowd for person in persons], dtype=bool),
         head_sizes=np.array([person.head_size for person in persons], dtype=np.float64),
+        category_id=category_id,
     )
+    check_persons(path, ids, found.boxes, found.areas, found.keypoints, found.head_sizes)
+    if not skeleton.pairs and skeleton.flip_pairs is None:
+        warnings.warn(
+            f"{path}: no two keypoints of skeleton {skeleton.name} are a left and a right one, so "
+            "flips exchange none; if some are, give the category its 'flip_pairs': "
+            "[[left, right], ...], else give it []",
+            stacklevel=2,
+        )
+    return found
 
 
 def load_detections(path: Path, annotations: Annotations) -> Boxes:
     """Detected person boxes, COCO's result format: image_id, category_id, bbox, score.
 
-    Category 1 is the person. All scores are kept, as in the paper's protocol.
+    Boxes of other categories than the annotations' are left out. All scores are kept, as in the
+    paper's protocol.
 
     Raises:
-        HwlError: the file is missing or not of the format, or a box is in an unknown image.
+        HwlError: the file is missing or not of the format, a box is in an unknown image or without
+            extent, or there is none.
     """
-    detections = _decode(path, list[_Detection])
-    entries = [entry for entry, box in enumerate(detections) if box.category_id == 1]
+    detections = decode(path, list[CocoDetection])
+    person = annotations.category_id
+    entries = [entry for entry, box in enumerate(detections) if box.category_id == person]
     found = [detections[entry] for entry in entries]
     if not found:
-        raise HwlError(f"{path}: no person box (category_id 1) in it")
-    return Boxes(
+        others = sorted({box.category_id for box in detections})
+        raise HwlError(
+            f"{path}: no person box (category_id {person} of {annotations.path.name}) among its "
+            f"{len(detections)} boxes"
+            + (f", whose category_ids are {others[:5]}" if others else "")
+        )
+    boxes = Boxes(
         image_index=_index(
             path, annotations.image_ids, [box.image_id for box in found], "entry", entries
         ),
@@ -252,22 +258,11 @@ def load_detections(path: Path, annotations: Annotations) -> Boxes:
         scores=np.array([box.score for box in found], dtype=np.float64),
         source=path.name,
     )
+    check_detections(path, entries, boxes.boxes, boxes.scores)
+    return boxes
 
 
-def _decode(path: Path, schema: type[Schema]) -> Schema:
-    """The file's content, checked against a schema."""
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=schema)
-    except OSError as error:
-        raise HwlError(
-            f"{path}: cannot be read ({error.strerror}); `hwl data --help` tells where data come "
-            "from"
-        ) from error
-    except msgspec.DecodeError as error:
-        raise HwlError(f"{path} is not a COCO-format file: {error}") from error
-
-
-def _keypoint_category(path: Path, raw: _File) -> tuple[Skeleton, int]:
+def _keypoint_category(path: Path, raw: CocoFile) -> tuple[Skeleton, int]:
     with_keypoints = [category for category in raw.categories if category.keypoints]
     if len(with_keypoints) > 1:
         raise HwlError(f"{path}: more than one category has 'keypoints'; leave one in the file")

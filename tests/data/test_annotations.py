@@ -114,7 +114,42 @@ FAULTS = {
     "no keypoint names": (change("categories", 0, keypoints=[]), "no category lists 'keypoints'"),
     "two keypoint sets": (change("categories", 1, keypoints=["tail"]), "more than one category"),
     "no partner": (change("categories", 0, keypoints=["left_eye"]), "'left_eye' has no partner"),
+    "wrong flip pairs": (
+        change("categories", 0, flip_pairs=[["left_eye", "ear"]]),
+        "'flip_pairs' names 'ear'",
+    ),
     "no images": (lambda raw: raw["images"].clear(), "data set is empty, 'images'"),
+    "no width": (change("images", 1, width=0), r"`int` >= 1.*images\[1\]\.width"),
+    "unlisted category": (
+        change("annotations", 1, category_id=7),
+        "annotation 12 has category_id 7, which 'categories' does not list",
+    ),
+    "category id twice": (change("categories", 1, id=1), "id occurs twice in 'categories'"),
+    "no person of the category": (
+        lambda raw: [person.update(category_id=2) for person in raw["annotations"]],
+        "none of its 3 annotations is of category 1, the one with keypoints",
+    ),
+    "image id beyond 64 bits": (change("images", 0, id=2**63), r"Expected `int` <= .*images\[0\]"),
+    "person id beyond 64 bits": (
+        change("annotations", 0, id=-(2**63) - 1),
+        r"Expected `int` >= .*annotations\[0\]\.id",
+    ),
+    "category id beyond 64 bits": (change("categories", 0, id=2**63), "Expected `int` <= "),
+    "visibility 3": (
+        change("annotations", 2, keypoints=[1, 1, 3, *[2] * 6]),
+        "annotation 13 has 'keypoints' with a visibility other than 0, 1 and 2",
+    ),
+    "visibility half": (change("annotations", 2, keypoints=[0.5] * 9), "13 has .* visibility"),
+    "keypoint far away": (
+        change("annotations", 2, keypoints=[-1e7, 1, 2, *[2] * 6]),
+        "annotation 13 has 'keypoints' beyond",
+    ),
+    "box far away": (change("annotations", 1, bbox=[1e308, 0, 5, 5]), "annotation 12 has a 'bbox'"),
+    "infinite area": (change("annotations", 1, area=float("inf")), "is not a COCO-format file"),
+    "number too large": (change("annotations", 1, area="@1e999@"), "Number out of range"),
+    "negative area": (change("annotations", 1, area=-5), "annotation 12 has an 'area' outside 0"),
+    "area too large": (change("annotations", 1, area=2e10), "annotation 12 has an 'area' outside"),
+    "no head": (change("annotations", 2, head_size=0), "13 has a 'head_size' that is not positive"),
 }
 
 
@@ -123,9 +158,11 @@ def test_a_faulty_file_is_refused_by_file_and_entry(tmp_path: Path, fault: str) 
     raw = content()
     spoil, message = FAULTS[fault]
     spoil(raw)
+    path = tmp_path / "keypoints.json"
+    path.write_text(json.dumps(raw).replace('"@', "").replace('@"', ""))
 
     with pytest.raises(HwlError, match=rf"keypoints\.json.*{message}"):
-        load(tmp_path, raw)
+        load_annotations(path, tmp_path)
 
 
 def test_an_unknown_image_is_named_by_the_annotation_though_others_are_left_out(
@@ -150,6 +187,37 @@ def test_broken_json_is_named_with_its_place(tmp_path: Path) -> None:
 
     with pytest.raises(HwlError, match=r"keypoints\.json is not a COCO-format file: .*truncated"):
         load_annotations(path, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content", [b"\xff\xfe", b'{"images": "\xff"}', b'["\\ud800"]', b'{"info": ' + b"[" * 9999]
+)
+def test_a_file_that_is_no_json_is_one_error(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "keypoints.json"
+    path.write_bytes(content)
+
+    with pytest.raises(HwlError, match=r"keypoints\.json is not a COCO-format file"):
+        load_annotations(path, tmp_path)
+
+
+def test_a_skeleton_without_flip_pairs_is_warned_of(tmp_path: Path) -> None:
+    raw = content()
+    raw["categories"][0]["keypoints"] = ["nose", "ojo izquierdo", "ojo derecho"]
+
+    with pytest.warns(UserWarning, match=r"keypoints\.json: no two keypoints of skeleton face are"):
+        load(tmp_path, raw)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("pairs", [[], [["ojo izquierdo", "ojo derecho"]]])
+def test_the_file_can_say_which_pairs_there_are(tmp_path: Path, pairs: list[list[str]]) -> None:
+    raw = content()
+    keypoints = ["nose", "ojo izquierdo", "ojo derecho"]
+    raw["categories"][0].update(keypoints=keypoints, flip_pairs=pairs)
+
+    found = load(tmp_path, raw)
+
+    assert found.skeleton.flip.tolist() == ([0, 2, 1] if pairs else [0, 1, 2])
 
 
 def test_a_file_of_images_only_has_cocos_keypoints_and_no_person(tmp_path: Path) -> None:
@@ -203,6 +271,31 @@ def test_a_file_without_a_annotated_person_is_named(tmp_path: Path) -> None:
 
     with pytest.raises(HwlError, match=r"keypoints\.json: the data set is empty, no person"):
         found.annotated()
+
+
+@pytest.mark.parametrize(
+    ("why", "reason"),
+    [
+        ({"iscrowd": 1}, "3 are crowds$"),
+        ({"keypoints": [0] * 9}, "1 are crowds, 2 have no annotated keypoint$"),
+        ({"area": 0}, "1 are crowds, 2 have no area$"),
+        ({"bbox": [0, 0, 0, 0]}, "1 are crowds, 2 have a box of at most a pixel within the image$"),
+    ],
+)
+def test_an_empty_data_set_says_why_its_persons_are_left_out(
+    tmp_path: Path, why: dict[str, object], reason: str
+) -> None:
+    raw = content()
+    for number in (0, 2):
+        raw["annotations"][number].update(why)
+
+    with pytest.raises(HwlError, match=f"no person to learn from: of 3, {reason}"):
+        load(tmp_path, raw).annotated()
+
+
+def test_a_negative_limit_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(HwlError, match="limit is -1: it must not be negative"):
+        load(tmp_path, content()).first(-1)
 
 
 def test_first_keeps_only_these_persons_and_images(tmp_path: Path) -> None:
@@ -268,14 +361,68 @@ def test_a_detection_in_an_unknown_image_is_named_by_its_entry_in_the_file(
         load_detections(detections(tmp_path, (30, 1), (70, 2), (4, 1)), annotations)
 
 
-@pytest.mark.parametrize("found", [[], [(30, 2)]])
+@pytest.mark.parametrize(
+    ("found", "message"),
+    [
+        ([], r"no person box \(category_id 1 of keypoints\.json\) among its 0 boxes$"),
+        ([(30, 2), (70, 9)], r"among its 2 boxes, whose category_ids are \[2, 9\]"),
+    ],
+)
 def test_detections_without_a_person_are_refused(
-    tmp_path: Path, found: list[tuple[int, int]]
+    tmp_path: Path, found: list[tuple[int, int]], message: str
 ) -> None:
     annotations = load(tmp_path, content())
 
-    with pytest.raises(HwlError, match=r"found\.json: no person box"):
+    with pytest.raises(HwlError, match=rf"found\.json: .*{message}"):
         load_detections(detections(tmp_path, *found), annotations)
+
+
+def test_detections_of_the_files_own_person_category_are_read(tmp_path: Path) -> None:
+    raw = content()
+    raw["categories"][0]["id"] = 5
+    for one in raw["annotations"]:
+        one["category_id"] = 5
+    annotations = load(tmp_path, raw)
+
+    boxes = load_detections(detections(tmp_path, (30, 1), (70, 5)), annotations)
+
+    assert annotations.category_id == 5
+    assert boxes.image_index.tolist() == [0]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"bbox": [1, 1, 0, 0]}, "entry 1 has a 'bbox' without extent"),
+        ({"bbox": [1, 1, -2, 5]}, "entry 1 has a 'bbox' without extent"),
+        ({"bbox": [1, 1, 5, -2]}, "entry 1 has a 'bbox' without extent"),
+        ({"bbox": [1e300, 1, 5, 2]}, "entry 1 has a 'bbox' with numbers beyond"),
+        ({"bbox": [1, float("nan"), 5, 2]}, "is not a COCO-format file"),
+        ({"score": float("inf")}, "is not a COCO-format file"),
+        ({"score": float("nan")}, "is not a COCO-format file"),
+        ({"image_id": 2**63}, "Expected `int` <= "),
+    ],
+    ids=str,
+)
+def test_an_impossible_detection_is_named_by_its_entry(
+    tmp_path: Path, wrong: dict[str, object], message: str
+) -> None:
+    annotations = load(tmp_path, content())
+    path = detections(tmp_path, (30, 2), (30, 1))
+    boxes = json.loads(path.read_text())
+    boxes[1].update(wrong)
+    path.write_text(json.dumps(boxes))
+
+    with pytest.raises(HwlError, match=rf"found\.json.*{message}"):
+        load_detections(path, annotations)
+
+
+def test_a_detected_line_is_a_box_as_in_the_original(tmp_path: Path) -> None:
+    annotations = load(tmp_path, content())
+    path = detections(tmp_path, (30, 1))
+    path.write_text(path.read_text().replace("99", "0"))
+
+    assert load_detections(path, annotations).boxes.tolist() == [[-9, 1, 0, 3]]
 
 
 @pytest.mark.slow
