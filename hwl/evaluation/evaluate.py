@@ -16,7 +16,7 @@ from hwl.errors import HwlError
 from hwl.evaluation.coco_ap import coco_ap, coco_results
 from hwl.evaluation.config import METRICS, EvaluateConfig
 from hwl.evaluation.oks import keypoint_errors, keypoint_similarity, oks_nms, oks_to_truth
-from hwl.evaluation.pck import pck, pckh
+from hwl.evaluation.pck import check_metric, pck, pckh
 from hwl.evaluation.persons import PERSONS_FILE, persons_of, write_persons
 from hwl.files import read_json, write_json, write_table
 from hwl.inference.fastest import ready
@@ -162,6 +162,7 @@ def evaluate_weights(config: EvaluateConfig) -> tuple[Annotations, list[Evaluati
     codec = HeatmapCodec((config.input_height, config.input_width))
     protocols = []
     if len(annotations.ids):
+        check_metric(annotations, config.metric)
         boxes = annotations.ground_truth_boxes()
         protocols = [(boxes, flip) for flip in sorted({False, config.flip})]
     if config.detections:

@@ -9,6 +9,7 @@ from hwl.inference.poses import Poses
 from hwl.skeletons import Skeleton
 
 NMS_THRESHOLD = 0.9  # OKS above which the lower-scored of two persons is dropped
+PAIRS = 2**16  # of persons that are compared at a time, which bounds the memory
 
 
 def oks_between(keypoints: np.ndarray, areas: np.ndarray, sigmas: np.ndarray) -> np.ndarray:
@@ -19,9 +20,14 @@ def oks_between(keypoints: np.ndarray, areas: np.ndarray, sigmas: np.ndarray) ->
         areas: (B,) square pixels.
         sigmas: (K,) OKS constants.
     """
-    distance = np.square(keypoints[:, None] - keypoints[None]).sum(axis=3)
-    area = (areas[:, None] + areas[None]) / 2 + np.spacing(1)
-    return np.exp(-distance / (8 * sigmas**2) / area[:, :, None]).mean(axis=2)
+    rows = max(PAIRS // max(len(areas), 1), 1)
+    parts = []
+    for start in range(0, len(areas), rows):
+        part = slice(start, start + rows)
+        distance = np.square(keypoints[part, None] - keypoints[None]).sum(axis=3)
+        area = (areas[part, None] + areas[None]) / 2 + np.spacing(1)
+        parts.append(np.exp(-distance / (8 * sigmas**2) / area[:, :, None]).mean(axis=2))
+    return np.concatenate(parts) if parts else np.zeros((0, 0))
 
 
 def oks_nms(poses: Poses, scores: np.ndarray, skeleton: Skeleton) -> np.ndarray:

@@ -8,6 +8,29 @@ from hwl.data.annotations import Annotations
 from hwl.errors import HwlError
 from hwl.skeletons import Skeleton
 
+NOT_AVERAGED = ("pelvis", "thorax")  # as in the field
+
+
+def check_metric(annotations: Annotations, metric: str) -> None:
+    """HwlError, naming what is missing, unless the metric is a number on these persons.
+
+    To be asked before anything is computed, for the answer depends on the annotations alone.
+
+    Args:
+        annotations: ground truth.
+        metric: "AP", "PCK" or "PCKh".
+    """
+    truth = annotations.keypoints[annotations.annotated()]  # AP needs no more than a person
+    if metric == "AP":
+        return
+    lengths = _torsos(annotations) if metric == "PCK" else _heads(annotations)
+    averaged = [name not in NOT_AVERAGED for name in annotations.skeleton.keypoints]
+    if not _counted(truth, lengths)[:, averaged].any():
+        raise HwlError(
+            f"{annotations.path}: {metric} is undefined, for no person with a torso or head size "
+            "has another annotated keypoint; choose another metric"
+        )
+
 
 def pck(annotations: Annotations, keypoints: np.ndarray) -> dict[str, float]:
     """PCK@0.2 of the torso: keypoints nearer to the truth than a fifth of the torso's length.
@@ -21,21 +44,36 @@ def pck(annotations: Annotations, keypoints: np.ndarray) -> dict[str, float]:
 
     Returns:
         "PCK", the mean over keypoints, and one number a keypoint by name, between 0 and 1.
+
+    Raises:
+        HwlError: the skeleton has no such keypoints, or no person has both.
     """
     truth = annotations.keypoints[annotations.annotated()]
-    shoulder = truth[:, annotations.skeleton.index("left_shoulder")]
-    hip = truth[:, annotations.skeleton.index("right_hip")]
+    return _share_correct("PCK", annotations.skeleton, keypoints, truth, _torsos(annotations), 0.2)
+
+
+def _torsos(annotations: Annotations) -> np.ndarray:
+    """(Q,) length of each annotated person's torso in pixels, 0 where it is not known."""
+    truth = annotations.keypoints[annotations.annotated()]
+    try:
+        shoulder = truth[:, annotations.skeleton.index("left_shoulder")]
+        hip = truth[:, annotations.skeleton.index("right_hip")]
+    except HwlError as error:
+        raise HwlError(f"{annotations.path}: {error}, which PCK needs") from error
     torso = np.linalg.norm(shoulder[:, :2] - hip[:, :2], axis=1)
-    known = (shoulder[:, 2] > 0) & (hip[:, 2] > 0) & (torso > 0)
-    return _share_correct(
-        "PCK", annotations.skeleton, keypoints, truth, np.where(known, torso, 0), 0.2
-    )
+    torso = np.where((shoulder[:, 2] > 0) & (hip[:, 2] > 0), torso, 0)
+    if not torso.any():
+        raise HwlError(
+            f"{annotations.path}: no person has both left_shoulder and right_hip annotated, the "
+            "torso that PCK needs; choose another metric"
+        )
+    return torso
 
 
 def pckh(annotations: Annotations, keypoints: np.ndarray) -> dict[str, float]:
     """MPII's PCKh@0.5: keypoints nearer to the truth than half the head's size.
 
-    As in the field, pelvis and thorax do not count in the mean.
+    Pelvis and thorax do not count in the mean.
 
     Args:
         annotations: ground truth with head sizes.
@@ -44,6 +82,12 @@ def pckh(annotations: Annotations, keypoints: np.ndarray) -> dict[str, float]:
     Raises:
         HwlError: the annotation file has no head sizes.
     """
+    truth = annotations.keypoints[annotations.annotated()]
+    return _share_correct("PCKh", annotations.skeleton, keypoints, truth, _heads(annotations), 0.5)
+
+
+def _heads(annotations: Annotations) -> np.ndarray:
+    """(Q,) head size of each annotated person in pixels."""
     persons = annotations.annotated()
     heads = annotations.head_sizes[persons]
     if np.isnan(heads).any():
@@ -51,8 +95,12 @@ def pckh(annotations: Annotations, keypoints: np.ndarray) -> dict[str, float]:
             f"{annotations.path}: annotation {annotations.ids[persons[np.isnan(heads).argmax()]]} "
             "has no 'head_size', which PCKh needs; `hwl data mpii` writes it from mpii_gt_val.mat"
         )
-    truth = annotations.keypoints[persons]
-    return _share_correct("PCKh", annotations.skeleton, keypoints, truth, heads, 0.5)
+    return heads
+
+
+def _counted(truth: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """(Q, K) bool: annotated keypoints of persons whose length is known."""
+    return (truth[:, :, 2] > 0) & (lengths > 0)[:, None]
 
 
 def _share_correct(
@@ -65,12 +113,10 @@ def _share_correct(
 ) -> dict[str, float]:
     """Share of annotated keypoints within `threshold` lengths, by keypoint and on average."""
     distance = np.linalg.norm(keypoints - truth[:, :, :2], axis=2)
-    counted = (truth[:, :, 2] > 0) & (lengths > 0)[:, None]
+    counted = _counted(truth, lengths)
     correct = (distance <= threshold * lengths[:, None]) & counted
     with np.errstate(invalid="ignore"):
         shares = correct.sum(axis=0) / counted.sum(axis=0)
     by_keypoint = dict(zip(skeleton.keypoints, shares.tolist(), strict=True))
-    averaged = [
-        share for keypoint, share in by_keypoint.items() if keypoint not in ("pelvis", "thorax")
-    ]
+    averaged = [share for keypoint, share in by_keypoint.items() if keypoint not in NOT_AVERAGED]
     return {name: float(np.nanmean(averaged)), **by_keypoint}

@@ -18,6 +18,7 @@ from hwl.data.dataset import EpochSampler, PersonDataset, Sample, single_threade
 from hwl.data.loading import delivered
 from hwl.errors import HwlError
 from hwl.evaluation.evaluate import evaluate
+from hwl.evaluation.pck import check_metric
 from hwl.losses import HeatmapWeightingLoss
 from hwl.models import create_model, load_weights
 from hwl.models.zoo import check_model
@@ -135,6 +136,7 @@ def first_samples(config: TrainConfig, count: int) -> list[Sample]:
 
 def _val_boxes(config: TrainConfig, val: Annotations) -> Boxes:
     """Where the validation split is predicted in, read before the first epoch."""
+    check_metric(val, config.metric)
     truth = val.ground_truth_boxes()
     if not config.detections:
         return truth

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import math
 from pathlib import Path
 
 import torch
@@ -72,6 +73,11 @@ class TrainingState:
 
     def keep_if_best(self, record: dict[str, float]) -> None:
         metric = self.config.metric
+        if math.isnan(record[metric]):
+            raise HwlError(
+                f"{metric} is undefined after epoch {self.epoch}; the weights may have diverged: "
+                f"lower lr, which is {self.config.lr}"
+            )
         if record[metric] > self.best.get(metric, -1.0):
             self.best = record
             if self.accelerator.is_main_process:

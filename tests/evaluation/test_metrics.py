@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from hwl.data.annotations import Annotations, load_split
 from hwl.errors import HwlError
 from hwl.evaluation.coco_ap import COCO_NUMBERS, coco_ap, coco_results
 from hwl.evaluation.oks import keypoint_errors, oks_between, oks_nms, oks_to_truth
-from hwl.evaluation.pck import pck, pckh
+from hwl.evaluation.pck import check_metric, pck, pckh
 from hwl.inference.poses import Poses, pose_scores
 from hwl.skeletons import COCO, LSP, MPII, Skeleton
 
@@ -115,6 +116,19 @@ def test_oks_between_equals_the_loop_at_the_mean_area(seed: int) -> None:
 
     expected = [[oks_of(persons, i, j) for j in range(4)] for i in range(4)]
     np.testing.assert_allclose(found, expected, atol=1e-12)
+
+
+def test_thousands_of_persons_in_an_image_are_compared_in_little_memory() -> None:
+    persons = crowd_of(0, 1000, 1)
+    tracemalloc.start()
+
+    found = oks_between(persons.keypoints, persons.areas, np.array(COCO.sigmas))
+
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 120e6  # at once they would take 272 MB and more
+    for a, b in [(0, 999), (500, 501), (999, 3), (64, 65), (65, 66)]:
+        assert found[a, b] == pytest.approx(oks_of(persons, a, b))
 
 
 def survivors_by_loop(persons: Poses, scores: np.ndarray) -> list[int]:
@@ -333,6 +347,59 @@ def test_pckh_equals_the_loop_over_heads_without_pelvis_and_thorax() -> None:
 
     assert found.pop("PCKh") == pytest.approx(sum(counted) / 14)
     assert found == pytest.approx(expected) and 0.2 < np.mean(counted) < 0.9
+
+
+def without(annotations: Annotations, *keypoints: str) -> Annotations:
+    """The same with these keypoints annotated in nobody."""
+    blind = annotations.keypoints.copy()
+    for keypoint in keypoints:
+        blind[:, annotations.skeleton.index(keypoint), 2] = 0
+    return replace(annotations, keypoints=blind)
+
+
+NOBODYS_TORSO = replace(truth(skeleton=LSP), keypoints=truth(skeleton=LSP).keypoints * [0, 0, 1])
+UNDEFINED = {
+    "no shoulder in the skeleton": (
+        replace(truth(), skeleton=replace(COCO, keypoints=tuple("abcdefghijklmnopq"))),
+        "PCK",
+        "has no keypoint 'left_shoulder', which PCK needs",
+    ),
+    "no shoulder annotated": (
+        without(truth(skeleton=LSP), "left_shoulder"),
+        "PCK",
+        "no person has both left_shoulder and right_hip annotated",
+    ),
+    "torsos of no length": (NOBODYS_TORSO, "PCK", "no person has both left_shoulder and right_hip"),
+    "no head sizes": (
+        replace(truth(), head_sizes=np.full(12, np.nan)),
+        "PCKh",
+        "annotation 100 has no 'head_size', which PCKh needs",
+    ),
+    "nothing that counts": (
+        without(
+            truth(skeleton=MPII),
+            *(name for name in MPII.keypoints if name not in ("pelvis", "thorax")),
+        ),
+        "PCKh",
+        "PCKh is undefined, for no person",
+    ),
+    "no areas": (replace(truth(), areas=np.zeros(12)), "AP", "the data set is empty, .* no area"),
+}
+
+
+@pytest.mark.parametrize("case", UNDEFINED)
+def test_a_metric_that_would_be_no_number_is_refused_beforehand(case: str) -> None:
+    annotations, metric, message = UNDEFINED[case]
+
+    with pytest.raises(HwlError, match=rf"truth\.json: .*{message}"):
+        check_metric(annotations, metric)
+
+
+@pytest.mark.parametrize(
+    ("skeleton", "metric"), [(COCO, "AP"), (LSP, "PCK"), (MPII, "PCKh"), (MPII, "PCK")]
+)
+def test_a_metric_that_is_a_number_is_accepted(skeleton: Skeleton, metric: str) -> None:
+    check_metric(truth(skeleton=skeleton), metric)
 
 
 def test_pckh_without_a_head_size_names_the_annotation() -> None:

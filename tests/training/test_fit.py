@@ -19,7 +19,7 @@ from hwl.data.annotations import Annotations, Boxes
 from hwl.errors import HwlError
 from hwl.losses import WEIGHT_FUNCTIONS
 from hwl.models import load_model
-from hwl.skeletons import MPII
+from hwl.skeletons import COCO, MPII
 from hwl.training import fit as training
 from hwl.training.config import TrainConfig
 from hwl.training.fit import first_samples, fit, learning_rate
@@ -317,6 +317,34 @@ def test_an_empty_data_set_is_named_before_training_starts(
         fit(small_training(tmp_path / "run", data=data))
 
     assert not (tmp_path / "run.partial").exists()
+
+
+def test_a_metric_that_is_undefined_is_named_before_training_starts(
+    edited: Callable[..., str], small_training: MakeConfig, tmp_path: Path
+) -> None:
+    def without_shoulders(listing: dict) -> None:
+        for person in listing["annotations"]:
+            person["keypoints"][3 * COCO.index("left_shoulder") + 2] = 0
+
+    with pytest.raises(HwlError, match=r"val2017\.json: no person has both left_shoulder and"):
+        fit(
+            small_training(
+                tmp_path / "run", data=edited("val2017", without_shoulders), metric="PCK"
+            )
+        )
+
+    assert not (tmp_path / "run.partial").exists()
+
+
+def test_a_run_whose_metric_is_no_number_does_not_end_well(
+    small_training: MakeConfig, val_metric: Callable[[list[float]], None], tmp_path: Path
+) -> None:
+    val_metric([float("nan")])
+
+    with pytest.raises(HwlError, match="AP is undefined after epoch 1"):
+        fit(small_training(tmp_path / "run", epochs=1, train_limit=4))
+
+    assert not (tmp_path / "run").exists()
 
 
 def test_other_keypoints_in_the_validation_set_are_named(
