@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -292,19 +293,53 @@ def _json_rule(
 
 
 def main() -> None:
-    """Entry point: a user's mistake is one line on standard error and exit status 1."""
+    """Entry point: a user's mistake is one line on standard error and exit status 1.
+
+    An interrupt exits with status 130, a closed pipe with 141, as those of a shell do.
+    """
+    try:
+        _run_command(sys.argv[1:])
+        sys.stdout.flush()  # here, where a closed pipe is caught
+    except HwlError as error:
+        sys.exit(f"hwl: {error}")
+    except KeyboardInterrupt:
+        print("hwl: interrupted", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:  # such as `hwl data check data/coco | head`
+        # Python flushes standard output once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    except OSError as error:  # the disk's and the permissions' ways to fail
+        sys.exit(f"hwl: {error}")
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        what = str(error).splitlines()[0] if str(error) else "of this process"
+        sys.exit(f"hwl: memory ran out ({what}): lower batch_size or the input size")
+
+
+def _run_command(arguments: list[str]) -> None:
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            raise HwlError(f"argument {argument!r} is not UTF-8: rename what it names") from None
     registry = tyro.constructors.ConstructorRegistry()
     registry.primitive_rule(_json_rule)
-    arguments = sys.argv[1:]
     commands, program, what = COMMANDS, "hwl", "Pose estimation with a heatmap-weighting loss."
     if arguments[:1] == ["data"]:
         commands, program, what = DATA_COMMANDS, "hwl data", "Make, fetch, check or convert data."
         arguments = arguments[1:]
-    try:
-        tyro.extras.subcommand_cli_from_dict(
-            commands, prog=program, description=what, args=arguments, registry=registry
-        )
-    except HwlError as error:
-        sys.exit(f"hwl: {error}")
-    except KeyboardInterrupt:
-        sys.exit(130)
+    tyro.extras.subcommand_cli_from_dict(
+        commands, prog=program, description=what, args=arguments, registry=registry
+    )
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Python's, numpy's and torch's ways to say that memory ran out, on the CPU and on a GPU."""
+    said = str(error)
+    return (
+        isinstance(error, MemoryError)
+        or "DefaultCPUAllocator: can't allocate memory" in said
+        or type(error).__name__ == "OutOfMemoryError"
+    )
