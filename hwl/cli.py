@@ -13,6 +13,7 @@ import tyro
 from hwl.errors import HwlError
 from hwl.evaluation.config import EvaluateConfig
 from hwl.puppets.config import PuppetConfig
+from hwl.runs.command import COMMAND, in_words
 from hwl.training.config import TrainConfig
 
 Inline = tyro.conf.arg(name="")
@@ -326,6 +327,7 @@ def _run_command(arguments: list[str]) -> None:
             raise HwlError(f"argument {argument!r} is not UTF-8: rename what it names") from None
     registry = tyro.constructors.ConstructorRegistry()
     registry.primitive_rule(_json_rule)
+    os.environ[COMMAND] = in_words("hwl", arguments)
     commands, program, what = COMMANDS, "hwl", "Pose estimation with a heatmap-weighting loss."
     if arguments[:1] == ["data"]:
         commands, program, what = DATA_COMMANDS, "hwl data", "Make, fetch, check or convert data."

@@ -18,6 +18,7 @@ import torch
 from hwl.cli import COMMANDS, DATA_COMMANDS, main
 from hwl.evaluation.config import EvaluateConfig
 from hwl.models import create_model
+from hwl.runs.command import COMMAND
 from hwl.training.config import TrainConfig
 
 Command = Callable[..., tuple[int, str, str]]
@@ -28,6 +29,7 @@ def hwl(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture) -> Comman
     """Runs a command line in this process: exit status, standard output and standard error."""
 
     def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setenv(COMMAND, "")  # main sets it; so that it is put back
         monkeypatch.setattr(sys, "argv", ["hwl", *map(str, arguments)])
         capfd.readouterr()
         status: object = 0
@@ -66,6 +68,9 @@ HELP = {
         *("--weights", "--model", "--input-height", "--input-width"),
         *("--calibration-data", "--calibration-split"),
     ],
+    "reproduce": ["a file in profiles/", "--cores"],
+    "compare": ["published ones, in results/", "a file in profiles/"],
+    "publish": ["as evidence", "a file in profiles/"],
     "data puppets": ["--folder", "--train-images", "--val-images", "--seed"],
     "data coco": ["--folder", "--splits", "--yes", "--keep-zips"],
     "data check": ["folder in COCO's layout", "(default: train2017 val2017)"],

@@ -1,0 +1,133 @@
+"""The graph is run once at a time, goes on after a kill, and names what every profile publishes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import filelock
+import pytest
+import yaml
+
+from hwl.errors import HwlError
+from hwl.paths import PROJECT
+from hwl.runs import graph
+
+Commands = list[list[str]]
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project with one profile and no process at work in it."""
+    (tmp_path / "profiles").mkdir()
+    (tmp_path / "profiles/small.yaml").touch()
+    monkeypatch.setattr(graph, "PROJECT", tmp_path)
+    monkeypatch.setattr(graph, "PATIENCE", 0.5)
+    return tmp_path
+
+
+@pytest.fixture
+def commands(project: Path, monkeypatch: pytest.MonkeyPatch) -> Commands:
+    """Records snakemake's command lines instead of running them."""
+    found: Commands = []
+    monkeypatch.setattr(graph, "_run", lambda command: found.append(command) or 0)
+    return found
+
+
+@pytest.fixture
+def at_work(project: Path) -> Iterator[int]:
+    """A process of a graph that somebody killed, still at work in the project."""
+    environment = {**os.environ, graph.MARK: str(project)}
+    wait = [sys.executable, "-c", "import time; print('here', flush=True); time.sleep(60)"]
+    with subprocess.Popen(wait, env=environment, stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        yield process.pid
+        process.kill()
+
+
+def leave_locked(project: Path) -> None:
+    (project / ".snakemake/locks").mkdir(parents=True)
+    (project / ".snakemake/locks/0.input.lock").touch()
+
+
+def test_snakemake_makes_what_is_out_of_date_of_the_profile(commands: Commands) -> None:
+    graph.reproduce("small", cores=3)
+
+    (command,) = commands
+    assert command[command.index("--cores") + 1] == "3" and "--rerun-incomplete" in command
+    assert command[command.index("--configfile") + 1].endswith("profiles/small.yaml")
+    assert "--unlock" not in command
+
+
+def test_after_a_kill_the_folder_is_unlocked_first(commands: Commands, project: Path) -> None:
+    leave_locked(project)
+
+    graph.reproduce("small", cores=1)
+
+    assert ["--unlock" in command for command in commands] == [True, False]
+
+
+def test_while_a_process_of_a_killed_graph_is_at_work_nothing_is_unlocked(
+    commands: Commands, project: Path, at_work: int
+) -> None:
+    leave_locked(project)
+
+    with pytest.raises(HwlError, match=f"process {at_work} of an earlier graph is at work"):
+        graph.reproduce("small", cores=1)
+
+    assert commands == []
+
+
+def test_another_graph_in_the_same_project_is_refused(commands: Commands, project: Path) -> None:
+    (project / ".snakemake").mkdir()
+    with (
+        filelock.FileLock(project / ".snakemake/hwl.lock"),
+        pytest.raises(HwlError, match="another `make reproduce` is at work"),
+    ):
+        graph.reproduce("small", cores=1)
+
+    assert commands == []
+
+
+def test_a_failed_job_is_told_with_the_folder_of_what_jobs_said(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(graph, "_run", lambda command: 1)
+
+    with pytest.raises(HwlError, match=r"a job failed; .* is in .*runs/small/logs"):
+        graph.reproduce("small", cores=1)
+
+
+def test_an_unknown_profile_is_told_with_the_known_ones(project: Path) -> None:
+    with pytest.raises(HwlError, match="profile 'smal' is not one of small"):
+        graph.reproduce("smal", cores=1)
+
+
+PROFILES = sorted((PROJECT / "profiles").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.stem)
+def test_every_published_folder_is_a_target_of_its_profile(path: Path) -> None:
+    profile = yaml.safe_load(path.read_text())
+    runs = [f"{v}-seed{s}" for v in profile["variants"] for s in profile["seeds"].get(v, [0])]
+    targets = {f"{kind}/{run}" for kind in ("train", "evaluate", "evaluate_int8") for run in runs}
+    targets |= {"loss_weights", "ablations", "report", *profile["speed"]}
+    published = PROJECT / "results" / path.stem
+
+    assert path.stem == profile["profile"]
+    found = {one.parent.relative_to(published).as_posix() for one in published.rglob("run.json")}
+    assert found <= targets
+
+
+@pytest.mark.slow
+def test_every_job_of_the_embedded_profile_keeps_what_it_says() -> None:
+    command = [sys.executable, "-m", "snakemake", "--dry-run", "--forceall", "--printshellcmds"]
+    command += ["--cores", "2", "--nolock"]
+    dry = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True)
+    jobs = [line for line in dry.stdout.splitlines() if " -m hwl " in line]
+
+    assert len(jobs) == 9
+    assert [job for job in jobs if " 2>&1 | tee runs/embedded/logs/" not in job] == []
