@@ -21,6 +21,7 @@ from tqdm import tqdm
 from hwl.errors import HwlError
 from hwl.fetch import fetch, free_space, part_of, require_space
 
+ENCRYPTED = 1  # the bit of a zip entry's flags
 HOST = "http://images.cocodataset.org"
 
 
@@ -86,6 +87,7 @@ SPLITS = {
     "test2017": (TEST, TEST_INFO),
 }
 ANNOTATED = ("train2017", "val2017")  # the splits with public keypoints
+SLACK = 10_000_000  # bytes that an archive may have more than its size here
 DETECTIONS = "person_detection_results/COCO_val2017_detections_AP_H_56_person.json"
 DETECTIONS_HELP = (
     "Not fetched: {path}, the detected boxes. The authors of HRNet share them on "
@@ -141,7 +143,8 @@ def download_coco(
     unpacked = sum(download.size for download in downloads)
     require_space(folder, unpacked + (sum(zips) if keep_zips else max(zips)))
     for download in downloads:
-        archive = fetch(download.url, download.archive(folder), md5=download.md5)
+        limit = download.size + SLACK
+        archive = fetch(download.url, download.archive(folder), md5=download.md5, limit=limit)
         extract(archive, download.missing(folder), folder, download.images)
         if not keep_zips:
             archive.unlink()
@@ -175,7 +178,8 @@ def extract(archive: Path, members: Sequence[str], folder: Path, images: int = 0
         for member in members:
             (folder / member).parent.mkdir(parents=True, exist_ok=True)
             os.replace(scratch / member, folder / member)
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+    # The last is raised of a method of compression that Python does not know.
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
         raise HwlError(f"{archive} is damaged ({error}): move it away and run again") from error
     except OSError as error:
         raise HwlError(f"cannot unpack {archive} ({error}): make room or move it away") from error
@@ -185,6 +189,8 @@ def extract(archive: Path, members: Sequence[str], folder: Path, images: int = 0
 
 def _require_safe(entry: zipfile.ZipInfo, archive: Path) -> None:
     name = entry.filename
+    if entry.flag_bits & ENCRYPTED:
+        raise HwlError(f"{archive} is encrypted, which COCO's is not: move it away and run again")
     leaves = ".." in re.split(r"[/\\]", name) or name.startswith(("/", "\\")) or ":" in name
     kind = stat.S_IFMT(entry.external_attr >> 16)  # 0 where the archive was not made on Unix
     if leaves or kind not in (0, stat.S_IFREG, stat.S_IFDIR):

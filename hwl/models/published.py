@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import re
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 import pooch
+import safetensors
 
 from hwl.errors import HwlError
-from hwl.fetch import fetch
+from hwl.fetch import fetch, hash_fault
 
 OPENMMLAB = "openmmlab"  # the source that stands for PUBLISHED
 HOST = "https://download.openmmlab.com/mmpose"
@@ -52,6 +54,8 @@ PUBLISHED = {
         "top_down/litehrnet/litehrnet30_coco_256x192-4176555b_20210626.pth", 67.6
     ),
 }
+ZIP, PICKLE = b"PK\x03\x04", b"\x80"  # first bytes of what torch writes
+START = 64  # bytes that tell a file's kind
 # OpenMMLab's "-55a04c35_20221016.pth" and torch hub's "-55a04c35.pth"; a date alone is no hash.
 HASH = re.compile(r"-(?!20\d{6}\.)([0-9a-f]{8})(?:_\d{8})?\.pth$")
 
@@ -83,9 +87,39 @@ def fetch_weights(source: str, model: str) -> Path:
     url = _published_url(model) if source == OPENMMLAB else source
     try:
         target = _cached(url)
-        return fetch(url, target, sha256_prefix=hash_prefix(target.name))
+        prefix = hash_prefix(target.name)
+        # Of the cache, not of the user: what is wrong there is fetched again.
+        if target.exists() and (fault := hash_fault(target, prefix) or weights_fault(target)):
+            print(f"{target} {fault}: fetched again")
+            target.unlink()
+        return fetch(url, target, sha256_prefix=prefix, fault_of=weights_fault)
     except ValueError as error:  # urllib's, of what it cannot read as a URL
         raise HwlError(f"{url} is no URL ({error}): fetch the file by hand and give it") from error
+
+
+def weights_fault(path: Path) -> str | None:
+    """Why a downloaded file is no whole weights file, in words that follow its name; else None.
+
+    Told by its first and last bytes: a login page, nothing, or the half of a file whose length the
+    server did not tell.
+    """
+    with path.open("rb") as file:
+        start = file.read(START)
+    if not start:
+        return "is empty"
+    if start.lstrip().startswith((b"<", b"{")):
+        return "is a web page or text, no weights file"
+    if start.startswith(ZIP):  # of torch.save
+        return None if zipfile.is_zipfile(path) else "is cut off"
+    if start.startswith(PICKLE):  # of an older torch.save
+        return None
+    if start[8:9] != b"{":  # of safetensors' header, after its length
+        return "is no weights file"
+    try:
+        with safetensors.safe_open(path, framework="np"):
+            return None
+    except safetensors.SafetensorError as error:
+        return f"is no whole safetensors file ({error})"
 
 
 def _published_url(model: str) -> str:

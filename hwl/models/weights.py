@@ -190,7 +190,7 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
             ) from error
         raise HwlError(
             f"{path} is broken, truncated or no PyTorch file ({type(error).__name__}); "
-            "fetch it again"
+            "remove it and fetch it again"
         ) from error
     for wrapper in WRAPPERS:
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):

@@ -5,7 +5,7 @@ import io
 import stat
 import threading
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -25,7 +25,7 @@ LINK.external_attr = (stat.S_IFLNK | 0o777) << 16
 
 
 class Server(ThreadingHTTPServer):
-    """Serves ``files`` by path, with Range; the last three attributes make it misbehave."""
+    """Serves ``files`` by path, with Range; the last four attributes make it misbehave."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -35,6 +35,7 @@ class Server(ThreadingHTTPServer):
         self.ranges: list[str | None] = []  # the Range header of every request so far
         self.drop_after: int | None = None  # bytes of a body after which the connection closes
         self.resumes = True
+        self.tells_length = True
         self.shift = 0  # bytes by which the answer to a Range begins late
 
     def get(self, **hashes: str) -> bytes:
@@ -55,7 +56,8 @@ class Handler(BaseHTTPRequestHandler):
             return
         self.send_response(206 if start else 200)
         self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
-        self.send_header("Content-Length", str(len(content) - start))
+        if server.tells_length:
+            self.send_header("Content-Length", str(len(content) - start))
         self.end_headers()
         self.wfile.write(content[start:][: server.drop_after])
 
@@ -144,6 +146,26 @@ def test_wrong_hash_deletes_what_came(server: Server, wrong: dict[str, str]) -> 
     assert names_in(server.folder) == []
 
 
+@pytest.mark.parametrize("tells_length", [True, False])
+def test_a_file_longer_than_it_may_be_is_refused_and_deleted(
+    server: Server, tells_length: bool
+) -> None:
+    server.tells_length = tells_length
+
+    with pytest.raises(HwlError, match=r"sends more than .* GB, .* deleted: check the URL"):
+        fetch(f"{server.url}/file.bin", server.folder / "file.bin", limit=len(CONTENT) - 1)
+
+    assert names_in(server.folder) == []
+
+
+def test_a_file_as_long_as_it_may_be_is_taken(server: Server) -> None:
+    server.tells_length = False
+
+    fetch(f"{server.url}/file.bin", server.folder / "file.bin", limit=len(CONTENT))
+
+    assert names_in(server.folder) == ["file.bin"]
+
+
 def test_missing_page_is_told_with_its_url(server: Server) -> None:
     server.files.clear()
 
@@ -154,7 +176,7 @@ def test_missing_page_is_told_with_its_url(server: Server) -> None:
 def test_unreachable_server_is_told_with_its_url(server: Server) -> None:
     server.server_close()
 
-    with pytest.raises(HwlError, match=rf"cannot reach {server.url}/file\.bin .*check model"):
+    with pytest.raises(HwlError, match=rf"cannot reach {server.url}/file\.bin .*check the network"):
         server.get()
 
 
@@ -218,6 +240,35 @@ def test_damaged_archive_is_told_and_leaves_nothing(tmp_path: Path, damage: str)
     archive.write_bytes(whole[:900] if damage == "cut off" else whole.replace(b"x", b"y", 1))
 
     with pytest.raises(HwlError, match=r"val2017\.zip is damaged .*move it away"):
+        extract(archive, ["val2017"], tmp_path)
+
+    assert names_in(tmp_path) == ["val2017.zip"]
+
+
+def encrypted(archive: Path) -> None:
+    """Set the flag of encryption in the zip's list, where it is read first."""
+    content = archive.read_bytes()
+    entry = content.index(b"PK\x01\x02") + 8
+    archive.write_bytes(content[:entry] + b"\x01" + content[entry + 1 :])
+
+
+def packed_by_an_unknown_method(archive: Path) -> None:
+    content = archive.read_bytes()
+    entry = content.index(b"PK\x01\x02") + 10
+    archive.write_bytes(content[:entry] + b"\x63" + content[entry + 1 :])
+
+
+@pytest.mark.parametrize(
+    ("make_so", "message"),
+    [(encrypted, "is encrypted"), (packed_by_an_unknown_method, "is damaged .*compression")],
+)
+def test_an_archive_that_cannot_be_unpacked_is_told_in_one_line(
+    tmp_path: Path, make_so: Callable[[Path], None], message: str
+) -> None:
+    archive = make_zip(tmp_path / "val2017.zip", "val2017/1.jpg")
+    make_so(archive)
+
+    with pytest.raises(HwlError, match=rf"val2017\.zip {message}.*: move it away"):
         extract(archive, ["val2017"], tmp_path)
 
     assert names_in(tmp_path) == ["val2017.zip"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -10,6 +11,8 @@ from pathlib import Path
 
 import pooch
 import pytest
+import safetensors.torch
+import torch
 
 from hwl import notebook as notebooks
 from hwl.errors import HwlError
@@ -17,7 +20,7 @@ from hwl.evaluation.config import EvaluateConfig
 from hwl.models import MODELS
 from hwl.models.published import PUBLISHED, fetch_weights, hash_prefix
 
-CONTENT = b"weights" * 1000
+CONTENT = b"\x80" + b"weights" * 1000  # begins as a pickle does
 NAMED = f"pose-{hashlib.sha256(CONTENT).hexdigest()[:8]}_20221016.pth"
 HASHES = {
     "mobilenetv2": "55a04c35",
@@ -29,13 +32,15 @@ HASHES = {
 
 
 class Server(ThreadingHTTPServer):
-    """Serves CONTENT under every name."""
+    """Serves its content under every name."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server_port}"
         self.asked = 0
-        self.sent = len(CONTENT)  # bytes after which the connection closes
+        self.content = CONTENT
+        self.tells_length = True
+        self.sent: int | None = None  # bytes after which the connection closes
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -44,9 +49,10 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.server.asked += 1
         self.send_response(200)
-        self.send_header("Content-Length", str(len(CONTENT)))
+        if self.server.tells_length:
+            self.send_header("Content-Length", str(len(self.server.content)))
         self.end_headers()
-        self.wfile.write(CONTENT[: self.server.sent])
+        self.wfile.write(self.server.content[: self.server.sent])
 
     def log_message(self, *_: object) -> None:
         pass
@@ -97,7 +103,7 @@ def test_openmmlab_means_the_file_of_the_system_with_its_hash(
 ) -> None:
     asked = []
 
-    def fetch(url: str, target: Path, sha256_prefix: str | None = None) -> Path:
+    def fetch(url: str, target: Path, sha256_prefix: str | None = None, **_: object) -> Path:
         asked.append((url, sha256_prefix))
         return target
 
@@ -166,12 +172,65 @@ def test_a_broken_connection_is_told_and_gives_no_weights(server: Server, cache:
     assert files_in(cache) == [f"{NAMED}.part"]
 
 
-def test_a_damaged_cached_file_is_told_with_its_place(server: Server, cache: Path) -> None:
+@pytest.mark.parametrize("left", [b"", CONTENT[:10], b"<!doctype html>"])
+def test_a_damaged_cached_file_is_said_and_fetched_again(
+    left: bytes, server: Server, cache: Path, capsys: pytest.CaptureFixture
+) -> None:
     fetch_weights(f"{server.url}/{NAMED}", "")
-    (cache / NAMED).write_bytes(CONTENT[:10])
+    (cache / NAMED).write_bytes(left)
 
-    with pytest.raises(HwlError, match=rf"{cache / NAMED} has the sha256 .*: remove it"):
-        fetch_weights(f"{server.url}/{NAMED}", "")
+    path = fetch_weights(f"{server.url}/{NAMED}", "")
+
+    assert path.read_bytes() == CONTENT and server.asked == 2
+    assert capsys.readouterr().out.startswith(f"{path} has the sha256 ")
+
+
+def a_checkpoint(kind: str) -> bytes:
+    buffer = io.BytesIO()
+    if kind == "torch":
+        torch.save({"weight": torch.zeros(1000)}, buffer)
+        return buffer.getvalue()
+    return safetensors.torch.save({"weight": torch.zeros(1000)})
+
+
+@pytest.mark.parametrize("kind", ["torch", "safetensors"])
+def test_a_whole_file_whose_hash_nobody_tells_is_taken(kind: str, server: Server) -> None:
+    server.content = a_checkpoint(kind)
+
+    assert fetch_weights(f"{server.url}/best.pth", "").read_bytes() == server.content
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        (b"", "is empty"),
+        (b"\n<!DOCTYPE html><html>Sign in</html>", "is a web page or text, no weights file"),
+        (b'{"error": "gone"}', "is a web page or text, no weights file"),
+        (b"version https://git-lfs.github.com/spec/v1", "is no weights file"),
+        (a_checkpoint("torch")[:-100], "is cut off"),
+        (a_checkpoint("safetensors")[:-100], "is no whole safetensors file"),
+    ],
+)
+def test_what_is_no_weights_file_is_not_kept(
+    content: bytes, fault: str, server: Server, cache: Path
+) -> None:
+    server.content, server.tells_length = content, False
+    url = f"{server.url}/best.pth"
+
+    with pytest.raises(HwlError, match=f"what came from {url} {fault}.* and was deleted"):
+        fetch_weights(url, "")
+
+    assert files_in(cache) == []
+
+
+def test_a_page_that_an_older_version_kept_is_fetched_again(
+    server: Server, capsys: pytest.CaptureFixture
+) -> None:
+    path = fetch_weights(f"{server.url}/best.pth", "")
+    path.write_text("<html>Sign in</html>")
+
+    assert fetch_weights(f"{server.url}/best.pth", "").read_bytes() == CONTENT
+    assert "is a web page or text, no weights file: fetched again" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("end", ["", "/", "/..", "/folder/", "/download"])
