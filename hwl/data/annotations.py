@@ -16,6 +16,7 @@ import numpy as np
 
 from hwl.data.coco_format import CocoDetection, CocoFile, decode
 from hwl.data.crops import clip_boxes
+from hwl.data.images import read_image
 from hwl.data.validate import check_categories, check_detections, check_persons
 from hwl.errors import HwlError
 from hwl.skeletons import COCO, Skeleton, skeleton_from_category
@@ -61,6 +62,22 @@ class Annotations:
     def image_path(self, index: int) -> Path:
         """Path of the image at that index."""
         return self.folder / self.file_names[index]
+
+    def read_image(self, index: int) -> np.ndarray:
+        """The image at that index, (H, W, 3) uint8 RGB.
+
+        Raises:
+            HwlError: it cannot be read, or is of another size than annotated.
+        """
+        path, (width, height) = self.image_path(index), self.image_sizes[index]
+        image = read_image(path)
+        if image.shape[:2] != (height, width):
+            raise HwlError(
+                f"{path} is {image.shape[1]}x{image.shape[0]} pixels, {self.path} says "
+                f"{width}x{height}: it is not the image that was annotated; fetch the images again "
+                "or correct the file"
+            )
+        return image
 
     def annotated(self) -> np.ndarray:
         """(Q,) indices of persons to learn from and to predict in, by mmpose 0.x's rules.

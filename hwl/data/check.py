@@ -2,37 +2,30 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
-from hwl.data.annotations import load_split
-from hwl.data.crops import read_image
+from hwl.data.annotations import Annotations, load_split
+from hwl.data.images import damage
 from hwl.errors import HwlError
 from hwl.progress import progress
 
 
 def check_split(data: Path, split: str) -> str:
-    """Read a split's annotations and all its images, and describe it in a sentence.
+    """Read a split's annotations and all its images, and describe it in a few lines.
 
     Raises:
-        HwlError: naming every image that is missing, unreadable or of another size than its
-            annotation says, or the annotation entry that is wrong.
+        HwlError: naming every image that is missing, unreadable, damaged or of another size than
+            its annotation says, or the annotation entry that is wrong.
     """
     annotations = load_split(data, split)
 
     def problem(index: int) -> str | None:
         try:
-            height, width = read_image(annotations.image_path(index)).shape[:2]
+            annotations.read_image(index)
+            return damage(annotations.image_path(index))
         except HwlError as error:
             return str(error)
-        expected = tuple(annotations.image_sizes[index])
-        if (width, height) == expected:
-            return None
-        return (
-            f"{annotations.image_path(index)} is {width}x{height} pixels, its annotation says "
-            f"{expected[0]}x{expected[1]}"
-        )
 
     count = len(annotations.image_ids)
     with ThreadPool() as pool:  # decoding lets go of Python's lock
@@ -40,12 +33,23 @@ def check_split(data: Path, split: str) -> str:
     problems = [text for text in found if text]
     if problems:
         raise HwlError("\n".join([f"{len(problems)} of {count} images are wrong:", *problems]))
-    annotated = Counter(
-        (annotations.keypoints[annotations.annotated()][:, :, 2] > 0).sum(1).tolist()
-    )
-    mean = sum(keypoints * persons for keypoints, persons in annotated.items()) / annotated.total()
+    return f"{split}: {count} images, {_persons(annotations)}\n  flip pairs: {_pairs(annotations)}"
+
+
+def _persons(annotations: Annotations) -> str:
+    skeleton = annotations.skeleton
+    if not len(annotations.ids):
+        return f"no persons, skeleton {skeleton.name}"
+    persons = annotations.annotated()
+    mean = (annotations.keypoints[persons][:, :, 2] > 0).sum(axis=1).mean()
+    out = [f"{which.sum()} {why}" for why, which in annotations.left_out().items() if which.any()]
     return (
-        f"{split}: {count} images, {len(annotations.ids)} persons, {annotated.total()} of them "
-        f"with annotated keypoints (mean {mean:.1f} of {len(annotations.skeleton)}), skeleton "
-        f"{annotations.skeleton.name}"
+        f"{len(annotations.ids)} persons, {len(persons)} of them to learn from (mean {mean:.1f} of "
+        f"{len(skeleton)} keypoints annotated), skeleton {skeleton.name}"
+        + ("\n  left out: " + ", ".join(out) if out else "")
     )
+
+
+def _pairs(annotations: Annotations) -> str:
+    pairs = annotations.skeleton.pairs
+    return ", ".join(f"{left} - {right}" for left, right in pairs) if pairs else "none"

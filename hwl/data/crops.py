@@ -7,14 +7,12 @@ image with the input's aspect; coordinates are pixels, and a mirrored x is width
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
-from hwl.errors import HwlError
 from hwl.skeletons import Skeleton
 
 PADDING = 1.25  # crop size over box size
@@ -218,27 +216,3 @@ def normalize(crops: Tensor) -> Tensor:
     mean = torch.tensor(IMAGENET_MEAN, device=crops.device).view(3, 1, 1) * 255
     std = torch.tensor(IMAGENET_STD, device=crops.device).view(3, 1, 1) * 255
     return (crops.float() - mean) / std
-
-
-def read_image(path: Path) -> np.ndarray:
-    """An image file as (H, W, 3) uint8 RGB, whatever its color space or depth.
-
-    EXIF rotation is ignored: COCO's annotations are made on the stored pixels.
-
-    Raises:
-        HwlError: the file is missing, cut short or no image.
-    """
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    data = path.read_bytes() if path.is_file() else b""
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
-    if image is None or _cut_short(data):
-        why = "cannot be decoded as an image" if path.is_file() else "there is no such file"
-        raise HwlError(f"{path}: {why}; fetch the images again or correct 'file_name'")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-
-
-def _cut_short(data: bytes) -> bool:
-    """Whether a JPEG lacks its end marker; OpenCV 4 fills the missing part with gray."""
-    # Within compressed pixels 0xff is never followed by these bytes.
-    start, end = data.rfind(b"\xff\xda"), data.rfind(b"\xff\xd9")
-    return data.startswith(b"\xff\xd8") and end < start

@@ -18,7 +18,6 @@ from hwl.data.crops import (
     augment,
     box_crop,
     keypoints_to_input,
-    read_image,
     warp,
 )
 
@@ -83,7 +82,7 @@ class PersonDataset(Dataset):
             draw, shift = rng.random(), how.shift_range * (rng.random(2) - 0.5)
             crop = box_crop(box, size, shift if draw < how.shift else None)
             crop = augment(crop, keypoints, data.skeleton, size, how, rng)
-        image = read_image(data.image_path(image_index))
+        image = data.read_image(image_index)
         keypoints = keypoints_to_input(keypoints, crop, size, data.skeleton)
         target, weight = self.codec.encode(keypoints[:, :2], keypoints[:, 2] > 0)
         return Sample(

@@ -16,10 +16,10 @@ from hwl.data.crops import (
     box_crop,
     keypoints_to_image,
     normalize,
-    read_image,
     warp,
 )
 from hwl.data.dataset import single_threaded_opencv
+from hwl.data.images import read_image
 from hwl.inference.poses import Poses
 from hwl.progress import progress
 from hwl.skeletons import Skeleton
@@ -78,7 +78,7 @@ class ImageCrops(Dataset):
 
     def read(self, item: int) -> np.ndarray:
         """The item's image, (H, W, 3) uint8 RGB."""
-        return read_image(self.annotations.image_path(self._image_index(item)))
+        return self.annotations.read_image(self._image_index(item))
 
     def crop(
         self, item: int, image: np.ndarray

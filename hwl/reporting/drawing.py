@@ -11,7 +11,7 @@ import numpy as np
 
 from hwl.codec import HeatmapCodec
 from hwl.data.annotations import Annotations
-from hwl.data.crops import read_image
+from hwl.data.images import read_image, write_image
 from hwl.errors import HwlError
 from hwl.evaluation.oks import oks_to_truth
 from hwl.files import write_json
@@ -90,7 +90,7 @@ def best_and_worst(
     order = telling[np.argsort(similarity[telling])]
     drawn, titles = [], []
     for index in (*order[::-1][:count], *order[:count]):
-        image = read_image(annotations.image_path(poses.image_index[index]))
+        image = annotations.read_image(poses.image_index[index])
         x, y, width, height = annotations.boxes[annotations.annotated()[index]]
         scores = poses.keypoint_scores[index]
         marked = draw_pose(image, poses.keypoints[index], scores, annotations.skeleton)
@@ -155,7 +155,7 @@ def predict_and_draw(
         keypoints, scores = predict_image(prepared, image, wanted, skeleton, codec, flip)
         for person, person_scores in zip(keypoints, scores, strict=True):
             image = draw_pose(image, person, person_scores, skeleton)
-        cv2.imwrite(str(drawing), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+        write_image(drawing, image)
         found[str(path)] = np.concatenate([keypoints, scores[:, :, None]], axis=2).round(3).tolist()
     write_json(output / "keypoints.json", {"keypoints": skeleton.keypoints, "images": found})
     return drawings

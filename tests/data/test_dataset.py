@@ -1,16 +1,14 @@
-"""Training samples: image files, crops with their targets, and the order of an epoch."""
+"""Training samples: crops with their targets, and the order of an epoch."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch.utils.data import DataLoader
 
 from hwl.codec import HeatmapCodec
@@ -21,7 +19,6 @@ from hwl.data.crops import (
     Crop,
     box_crop,
     keypoints_to_input,
-    read_image,
     warp,
 )
 from hwl.data.dataset import EpochSampler, PersonDataset, Sample, single_threaded_opencv
@@ -80,9 +77,16 @@ def test_the_samples_are_the_annotated_persons(annotations: Annotations) -> None
     assert len(found) == 4 and annotations.ids[found.persons].tolist() == [1, 2, 4, 5]
 
 
+def test_an_image_of_another_size_than_annotated_is_refused(annotations: Annotations) -> None:
+    other = replace(annotations, image_sizes=annotations.image_sizes + np.array([0, 1]))
+
+    with pytest.raises(HwlError, match=r"b\.png is 120x90 pixels, .*keypoints\.json says 120x91"):
+        _ = samples(other, None)[0, 0]
+
+
 def test_a_plain_sample_is_crop_target_and_weight_of_its_person(annotations: Annotations) -> None:
     person = 3
-    image = read_image(annotations.image_path(annotations.image_index[person]))
+    image = annotations.read_image(annotations.image_index[person])
     crop = box_crop(np.array(CLIPPED), (64, 64))
     keypoints = keypoints_to_input(annotations.keypoints[person], crop, (64, 64), COCO)
     target, weight = CODEC.encode(keypoints[:, :2], np.ones(17))
@@ -154,7 +158,7 @@ def test_three_in_ten_samples_are_shifted_by_up_to_a_fifth_of_the_box(
         return box_crop(box, size, shift)
 
     monkeypatch.setattr(dataset, "box_crop", recorded)
-    monkeypatch.setattr(dataset, "read_image", lambda path: np.zeros((90, 120, 3), np.uint8))
+    monkeypatch.setattr(Annotations, "read_image", lambda *_: np.zeros((90, 120, 3), np.uint8))
     found = samples(annotations, Augmentation())
 
     for epoch in range(600):
@@ -211,92 +215,3 @@ def test_the_order_follows_from_seed_and_epoch() -> None:
 @pytest.mark.parametrize("start", [0, 1, 49, 50])
 def test_start_goes_on_exactly_where_the_epoch_was_left(start: int) -> None:
     assert order_of(epoch=3, start=start) == order_of(epoch=3)[start:]
-
-
-LEFT, RIGHT = (200, 30, 60), (10, 120, 250)
-
-
-def two_colors() -> Image.Image:
-    image = np.zeros((40, 60, 3), np.uint8)
-    image[:, :20], image[:, 20:] = LEFT, RIGHT
-    return Image.fromarray(image)
-
-
-def assert_is_two_colors(path: Path, left: tuple = LEFT, right: tuple = RIGHT) -> None:
-    found = read_image(path)
-    assert found.shape == (40, 60, 3) and found.dtype == np.uint8
-    np.testing.assert_allclose(found[20, 5], left, atol=3)
-    np.testing.assert_allclose(found[20, 40], right, atol=3)
-
-
-@pytest.mark.parametrize(
-    ("name", "mode"), [("a.png", "RGB"), ("a.jpg", "RGB"), ("a.png", "RGBA"), ("a.jpg", "CMYK")]
-)
-def test_a_image_is_rgb_whatever_its_color_space(tmp_path: Path, name: str, mode: str) -> None:
-    image = two_colors().convert(mode)
-    if mode == "RGBA":
-        image.putalpha(100)
-    image.save(tmp_path / name)
-
-    assert_is_two_colors(tmp_path / name)
-
-
-def test_a_grey_image_has_three_equal_channels(tmp_path: Path) -> None:
-    two_colors().convert("L").save(tmp_path / "a.png")
-
-    assert_is_two_colors(tmp_path / "a.png", (84,) * 3, (102,) * 3)
-
-
-def test_a_16_bit_image_is_scaled_to_8(tmp_path: Path) -> None:
-    wide = np.asarray(two_colors())[:, :, ::-1].astype(np.uint16) * 257
-    cv2.imwrite(str(tmp_path / "a.png"), wide)
-
-    assert_is_two_colors(tmp_path / "a.png")
-
-
-def test_exif_rotation_is_ignored(tmp_path: Path) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6  # a quarter turn
-    two_colors().save(tmp_path / "a.jpg", exif=exif)
-
-    assert_is_two_colors(tmp_path / "a.jpg")
-
-
-def test_a_missing_image_is_named(tmp_path: Path) -> None:
-    with pytest.raises(HwlError, match=r"none\.jpg: there is no such file"):
-        read_image(tmp_path / "none.jpg")
-
-
-@pytest.mark.parametrize("name", ["a.jpg", "a.png"])
-@pytest.mark.parametrize("kept", [0, 0.5, 0.99])
-def test_a_broken_image_is_named(tmp_path: Path, name: str, kept: float) -> None:
-    noise = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
-    Image.fromarray(noise).save(tmp_path / name)
-    whole = (tmp_path / name).read_bytes()
-    (tmp_path / name).write_bytes(whole[: int(len(whole) * kept)])
-
-    with pytest.raises(HwlError, match=rf"{name}: cannot be decoded as an image"):
-        read_image(tmp_path / name)
-
-
-@pytest.mark.parametrize("progressive", [False, True])
-def test_a_jpeg_cut_short_is_refused_where_opencv_fills_it_with_grey(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, progressive: bool
-) -> None:
-    two_colors().save(tmp_path / "a.jpg", progressive=progressive)
-    whole = (tmp_path / "a.jpg").read_bytes()
-    # OpenCV 4 decodes such a file, OpenCV 5 does not.
-    gray = np.full((40, 60, 3), 128, np.uint8)
-    monkeypatch.setattr(cv2, "imdecode", lambda data, flags: gray)
-    (tmp_path / "a.jpg").write_bytes(whole[: len(whole) - 20])
-
-    with pytest.raises(HwlError, match=r"a\.jpg: cannot be decoded"):
-        read_image(tmp_path / "a.jpg")
-
-
-def test_a_jpeg_with_bytes_after_its_end_is_read(tmp_path: Path) -> None:
-    two_colors().save(tmp_path / "a.jpg", progressive=True)
-    with (tmp_path / "a.jpg").open("ab") as file:
-        file.write(b"more of the camera's")
-
-    assert_is_two_colors(tmp_path / "a.jpg")

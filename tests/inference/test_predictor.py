@@ -16,8 +16,8 @@ from torch import Tensor
 
 from hwl.codec import HeatmapCodec
 from hwl.data.annotations import Annotations, Boxes, load_annotations
-from hwl.data.crops import IMAGENET_MEAN, IMAGENET_STD, box_crop, normalize, read_image
-from hwl.inference import predictor as prediction
+from hwl.data.crops import IMAGENET_MEAN, IMAGENET_STD, box_crop, normalize
+from hwl.data.images import read_image
 from hwl.inference.predictor import predict, predict_heatmaps, predict_image
 from hwl.skeletons import COCO, skeleton_from_category
 
@@ -156,7 +156,7 @@ def test_a_image_is_read_once_for_all_its_boxes(
         read.append(path.name)
         return read_image(path)
 
-    monkeypatch.setattr(prediction, "read_image", recorded)
+    monkeypatch.setattr("hwl.data.annotations.read_image", recorded)
 
     predict(FaceNetwork(), annotations, boxes, CODEC, batch_size=2)
 

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from hwl.codec import HeatmapCodec
 from hwl.data.annotations import Annotations, Boxes, load_split
-from hwl.data.crops import normalize, read_image
-from hwl.inference import predictor as prediction
+from hwl.data.crops import normalize
+from hwl.data.images import read_image
 from hwl.inference.predictor import predict
 from hwl.speed import end_to_end
 from hwl.speed.end_to_end import STAGES, crowded, predict_timed, time_end_to_end
@@ -104,7 +104,7 @@ def test_each_stage_is_charged_what_it_took(
         return SlowNetwork()(images)
 
     monkeypatch.setattr(end_to_end.time, "perf_counter", lambda: clock[0])
-    monkeypatch.setattr(prediction, "read_image", slow_read)
+    monkeypatch.setattr("hwl.data.annotations.read_image", slow_read)
     monkeypatch.setattr(end_to_end, "normalize", slow_normalize)
     codec = SlowCodec(CODEC.input_size)
     passes, images = -(-len(boxes) // 2), len(set(boxes.image_index))
