@@ -35,8 +35,8 @@ def run(
             at the project's folder, as in the notebook.
         page: write the outputs, without the code, to this HTML page too.
     """
-    from hwl.notebook import NOTEBOOKS, parse, write_page
-    from hwl.notebook import run as execute
+    from hwl.execute import NOTEBOOKS, parse, write_page
+    from hwl.execute import run as execute
 
     path = Path(notebook)
     if path.suffix != ".ipynb":
@@ -61,7 +61,7 @@ def evaluate(config: Annotated[EvaluateConfig, Inline]) -> None:
     from hwl.models.published import OPENMMLAB, PUBLISHED
     from hwl.runs.folder import new_run
 
-    with new_run(Path(config.output)) as folder:
+    with new_run(config) as folder:
         annotations, evaluations = evaluate_weights(config)
         write_evaluation(folder, config, annotations, evaluations)
     for evaluation in evaluations:

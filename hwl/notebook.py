@@ -1,213 +1,179 @@
-"""papermill made strict: notebooks are run with known, well-typed parameters or not at all."""
+"""What a notebook calls: begin a run from its parameters, keep figures and tables, publish."""
 
 from __future__ import annotations
 
 import ast
-import base64
-import difflib
-import json
-import re
-import shutil
-import tempfile
+import os
 import types
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
-import nbformat
-import papermill
-from nbconvert import HTMLExporter
+import pandas as pd
 
 from hwl import config
-from hwl.errors import HwlError
-from hwl.files import write_text
+from hwl.files import replacing, write_json, write_table
 from hwl.models.published import is_published
-from hwl.paths import PROJECT, in_project
+from hwl.paths import in_project, is_path
+from hwl.runs.folder import RunConfig, RunFolder
+from hwl.runs.provenance import provenance
 
-Job = TypeVar("Job")
+if TYPE_CHECKING:  # takes a second, and a table alone needs none
+    from matplotlib.figure import Figure
 
-NOTEBOOKS = PROJECT / "notebooks"
-# Cells with this tag show drawings over images of the data set.
-IMAGES_TAG = "images"
+Job = TypeVar("Job", bound=RunConfig)
+
+# Set where a notebook is run in batch: the run's folder is published with the executed notebook.
+BATCH = "HWL_BATCH"
 # Names that IPython puts into a notebook's namespace.
 IPYTHON_NAMES = {"In", "Out", "exit", "quit", "open", "get_ipython"}
+# How papermill begins the cell that it puts behind the parameters cell.
+INJECTED = "# Parameters"
+
+
+class Run(Generic[Job]):
+    """A notebook's run: its configuration, the folder that it fills, and its publication.
+
+    Its cells can be run again in any order. A published run that a cell changes is copied first and
+    replaced whole by the next `publish`.
+
+    Attributes:
+        config: what the parameters cell says.
+    """
+
+    def __init__(self, config: Job) -> None:
+        self.config = config
+        self._folder = RunFolder.of(config)
+        self._folder.begin()
+        self._published = False
+
+    @property
+    def folder(self) -> Path:
+        """Where the run's files are written until it is published."""
+        if self._published:
+            self._folder.reopen()
+            self._published = False
+        return self._folder.path
+
+    def save(self, figure: Figure, name: str) -> None:
+        """Keep a figure as `<name>.png` and `<name>.svg`."""
+        for kind, metadata in (("png", {}), ("svg", {"Date": None})):
+            with replacing(self.folder / f"{name}.{kind}") as partial:
+                figure.savefig(partial, format=kind, metadata=metadata)
+
+    def table(self, rows: pd.DataFrame | Sequence[Mapping[str, object]], name: str) -> None:
+        """Keep rows as `<name>.csv`; an empty table leaves no file.
+
+        Args:
+            rows: a frame, whose index is left out, or a mapping of column to value for each row.
+            name: of the file, without its ending.
+        """
+        if isinstance(rows, pd.DataFrame):
+            rows = rows.to_dict("records")
+        if rows:
+            write_table(self.folder / f"{name}.csv", rows)
+
+    def publish(
+        self, metrics: object | None = None, inputs: Mapping[str, Path] | None = None
+    ) -> None:
+        """Put the run in its place, replacing an older one whole.
+
+        Args:
+            metrics: what `metrics.json` holds (None: the job has written it, or there is none).
+            inputs: files that the run read, for their fingerprints in `run.json` (None: the job has
+                written that file, or the run read none).
+        """
+        folder = self.folder
+        if metrics is not None:
+            write_json(folder / "metrics.json", metrics)
+        if inputs is not None or not (folder / "run.json").exists():
+            write_json(folder / "run.json", provenance(self.config, inputs or {}))
+        if BATCH in os.environ:
+            self._folder.mark(complete=True)
+            self._folder.close()
+        else:
+            self._folder.publish()
+            self._published = True
+
+    def close(self) -> None:
+        """Let other runs have the output; what is not published stays in the partial folder."""
+        self._folder.close()
+
+
+_current: Run | None = None  # a kernel has one; the next one takes over the output's lock
+
+
+def begin(cls: type[Job], namespace: Mapping[str, object]) -> Run[Job]:
+    """Begin the run that a notebook's parameters cell spells out; once more, begin it anew.
+
+    A training that was interrupted, or finished and not published, goes on.
+
+    Args:
+        cls: the configuration dataclass.
+        namespace: the notebook's `globals()`.
+
+    Raises:
+        HwlError: an unknown or ill-typed parameter, or an output that this run may not have.
+    """
+    global _current
+    built = parameters(cls, namespace)
+    if _current is not None:
+        _current.close()
+    _current = Run(built)
+    return _current
 
 
 def parameters(cls: type[Job], namespace: Mapping[str, object]) -> Job:
     """The configuration that a notebook's parameters cell spells out.
 
-    To be called in the second cell with `globals()`: every plain variable there is a parameter, so
-    that a name which papermill injected by mistake is found. Fields ending in a name of PATH_FIELDS
-    are paths and, where relative, start at the project's folder; weights may also be a URL or
-    "openmmlab", which are left as they are.
+    Relative paths start at the project's folder. Weights may also be a URL or "openmmlab", which
+    are left as they are.
 
     Raises:
-        HwlError: an unknown parameter, or one of a wrong type; the nearest known one is named.
+        HwlError: an unknown parameter, one that papermill injected too, or one of a wrong type; the
+            nearest known one is named.
     """
-    values = {
-        name: value
-        for name, value in namespace.items()
-        if not name.startswith("_")
-        and name not in IPYTHON_NAMES
-        and not isinstance(value, types.ModuleType)
-        and not callable(value)
-    }
+    names = _assigned(namespace.get("In", ())) | set(cls.__dataclass_fields__)
+    if "In" not in namespace:
+        names |= {name for name, value in namespace.items() if _is_plain(name, value)}
+    values = {name: namespace[name] for name in names if name in namespace}
     for name, value in values.items():
-        if isinstance(value, str) and value and _is_path(name, value):
+        if is_path(name, value) and not (name.endswith("weights") and is_published(value)):
             values[name] = str(in_project(value))
     return config.build(cls, values)
 
 
-PATH_FIELDS = ("output", "data", "weights", "detections", "runs", "accuracy")
+def _assigned(cells: Sequence[str]) -> set[str]:
+    """The names that the last parameters cell and those injected since then assign.
 
-
-def _is_path(name: str, value: str) -> bool:
-    return name.endswith(PATH_FIELDS) and not (name.endswith("weights") and is_published(value))
-
-
-def parse(notebook: Path, name: str, text: str) -> object:
-    """A parameter's value from a command line, read as the type of the notebook's default.
-
-    Raises:
-        HwlError: the notebook has no such parameter, or the text is not of its type.
+    Args:
+        cells: the source of all cells run so far, as IPython keeps them.
     """
-    default = _defaults(notebook)
-    if name not in default:
-        raise HwlError(_unknown(notebook, name, list(default)))
-    wanted = type(default[name])
-    try:
-        if wanted is str:
-            return text
-        if wanted is bool:
-            return {"true": True, "false": False}[text.lower()]
-        value = wanted(text) if wanted in (int, float) else json.loads(text)
-        if not isinstance(value, wanted):
-            raise ValueError
-        return value
-    except (ValueError, KeyError) as error:
-        raise HwlError(
-            f"{notebook.name}: parameter '{name}' is {text!r}, which is no {wanted.__name__}"
-            + (" (write it as JSON)" if wanted in (list, dict) else "")
-        ) from error
-
-
-def run(notebook: Path, values: Mapping[str, object]) -> Path:
-    """Run a notebook and leave it, executed, in its run's folder.
-
-    The notebook is given parameters, writes the folder that its parameter `output` names, and then
-    lies there as `notebook.ipynb` and `notebook.html`. Images that its cells tagged "images"
-    show are taken out into `images/` beside them and linked, so that notebooks can be passed on
-    without the data set's images.
-
-    Returns:
-        The executed notebook.
-
-    Raises:
-        HwlError: an unknown or ill-typed parameter, or what the notebook itself raised.
-    """
-    defaults = _defaults(notebook)
-    for name, value in values.items():
-        if name not in defaults:
-            raise HwlError(_unknown(notebook, name, list(defaults)))
-        wanted = type(defaults[name])
-        if type(value) is not wanted and not (wanted is float and type(value) is int):
-            raise HwlError(
-                f"{notebook.name}: parameter '{name}' is {value!r}, a {type(value).__name__}; "
-                f"it must be a {wanted.__name__}"
-            )
-    folder = in_project(str({**defaults, **values}["output"]))
-    with tempfile.TemporaryDirectory() as scratch:
-        executed = Path(scratch) / notebook.name
+    names: set[str] = set()
+    for cell in reversed(cells):
         try:
-            papermill.execute_notebook(
-                *(notebook, executed, dict(values)),
-                cwd=notebook.parent,
-                kernel_name="python3",
-                progress_bar=False,
-                log_output=True,
-                stdout_file=_Echo(),
-                # The kernel warns of plain sockets at every start; they are this machine's own.
-                extra_arguments=["--IPKernelApp.log_level=ERROR"],
-            )
-        except papermill.PapermillExecutionError as error:
-            if error.ename == HwlError.__name__:
-                raise HwlError(f"{notebook.name}: {error.evalue}") from None
-            trace = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error.traceback))
-            raise HwlError(f"{notebook.name} failed:\n{trace}") from None
-        return _publish(nbformat.read(executed, as_version=4), folder)
-
-
-class _Echo:
-    """Passes a notebook's output on as it comes, so that a log shows a training's progress."""
-
-    def write(self, text: str) -> None:
-        print(text, end="", flush=True)
-
-    def flush(self) -> None:
-        """Nothing is held back."""
-
-
-def _publish(executed: nbformat.NotebookNode, folder: Path) -> Path:
-    """Write an executed notebook, its images and its page into the run's folder."""
-    images = folder / "images"
-    shutil.rmtree(images, ignore_errors=True)
-    executed.metadata.pop("papermill", None)  # paths of this machine
-    _take_images_out(executed, images)
-    write_text(folder / "notebook.ipynb", nbformat.writes(executed))
-    write_page(folder / "notebook.ipynb", folder / "notebook.html", code=True)
-    return folder / "notebook.ipynb"
-
-
-def write_page(executed: Path, page: Path, code: bool = False) -> None:
-    """Write an executed notebook as an HTML page, with or without its code."""
-    exporter = HTMLExporter(theme="light", exclude_input=not code, exclude_input_prompt=not code)
-    text, _ = exporter.from_filename(str(executed))
-    write_text(page, text)
-
-
-def _take_images_out(executed: nbformat.NotebookNode, images: Path) -> None:
-    """Replace the images that cells tagged "images" show by links to files."""
-    outputs = [
-        output
-        for cell in executed.cells
-        if IMAGES_TAG in cell.metadata.get("tags", [])
-        for output in cell.get("outputs", [])
-    ]
-    count = 0
-    for output in outputs:
-        image = output.get("data", {}).get("image/png")
-        if image is None:
+            statements = ast.parse(cell).body
+        except SyntaxError:
             continue
-        count += 1
-        images.mkdir(parents=True, exist_ok=True)
-        name = f"{count}.png"
-        (images / name).write_bytes(base64.b64decode(image))
-        output.data.clear()
-        output.data["text/html"] = (
-            f'<img src="images/{name}" style="max-width: 100%" alt="Images of the data '
-            "set are kept beside this page and are not passed on; run the notebook to see "
-            'them.">'
-        )
-        output.metadata.clear()
+        assigned = {
+            target.id
+            for statement in statements
+            if isinstance(statement, ast.Assign)
+            for target in statement.targets
+            if isinstance(target, ast.Name)
+        }
+        if cell.startswith(INJECTED):
+            names |= assigned
+        elif "output" in assigned:  # every run has one
+            return names | assigned
+    return names
 
 
-def _defaults(notebook: Path) -> dict[str, object]:
-    """Names and literal values of a notebook's parameters cell."""
-    if not notebook.is_file():
-        raise HwlError(f"{notebook}: there is no such notebook")
-    cells = [
-        cell
-        for cell in nbformat.read(notebook, as_version=4).cells
-        if "parameters" in cell.metadata.get("tags", [])
-    ]
-    if len(cells) != 1:
-        raise HwlError(f"{notebook}: {len(cells)} cells are tagged 'parameters', one is needed")
-    return {
-        statement.targets[0].id: ast.literal_eval(statement.value)
-        for statement in ast.parse(cells[0].source).body
-    }
-
-
-def _unknown(notebook: Path, name: str, known: list[str]) -> str:
-    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
-    return f"{notebook.name} has no parameter '{name}'; did you mean '{nearest}'?"
+def _is_plain(name: str, value: object) -> bool:
+    """Whether a variable of a namespace without IPython can be a parameter."""
+    return not (
+        name.startswith("_")
+        or name in IPYTHON_NAMES
+        or isinstance(value, types.ModuleType)
+        or callable(value)
+    )

@@ -9,6 +9,8 @@ from pathlib import Path
 PROJECT = Path(__file__).resolve().parents[1]
 RUNS = PROJECT / "runs"  # a user's runs, by profile
 PUBLISHED = PROJECT / "results"  # published ones, by profile
+# Parameters whose names end so are paths.
+PATH_FIELDS = ("output", "data", "weights", "detections", "runs", "accuracy")
 
 
 def in_project(path: str) -> Path:
@@ -25,3 +27,8 @@ def from_project(path: str | Path) -> str:
     if absolute.is_relative_to(PROJECT.parent) and PROJECT.parent != Path(PROJECT.anchor):
         return Path(os.path.relpath(absolute, PROJECT)).as_posix()
     return absolute.name
+
+
+def is_path(name: str, value: object) -> bool:
+    """Whether a parameter is a path that is given; weights may also be a URL or "openmmlab"."""
+    return isinstance(value, str) and bool(value) and name.endswith(PATH_FIELDS)

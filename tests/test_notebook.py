@@ -1,163 +1,51 @@
-"""Notebooks: their form, and papermill made strict by tiny notebooks."""
+"""What notebooks call: parameters found out, and cells that can be run again in any order."""
 
 from __future__ import annotations
 
-import ast
-import base64
-import dataclasses
 import json
-import os
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
-import cv2
-import nbformat
 import numpy as np
-import papermill
+import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
-from hwl import notebook as notebooks
-from hwl.config import build
+from hwl import notebook
 from hwl.errors import HwlError
-from hwl.evaluation.config import EvaluateConfig
 from hwl.paths import PROJECT
 from hwl.reporting.report import ReportConfig
-from hwl.speed.comparison import SpeedConfig
-from hwl.studies.ablations import AblationConfig
-from hwl.studies.loss import LossStudyConfig
 from hwl.training.config import TrainConfig
 
-CONFIGS = {
-    **{"1_train": TrainConfig, "2_evaluate": EvaluateConfig, "3_loss_weights": LossStudyConfig},
-    **{"4_ablations": AblationConfig, "5_speed": SpeedConfig, "6_report": ReportConfig},
-}
-every_notebook = pytest.mark.parametrize("name", CONFIGS)
 
-PARAMETERS = """\
-output = "results/tiny"  # the run's folder
-number = 3
-rate = 0.5
-flip = True
-names = ["a"]
-options = {}
-"""
-MAKE_FOLDER = "from hwl.paths import in_project\nin_project(output).mkdir(parents=True)"
+@dataclass(frozen=True)
+class Job:
+    kind: ClassVar[str] = "report"
+    output: str
+    number: int = 3
 
 
-def file_of(name: str) -> Path:
-    return notebooks.NOTEBOOKS / f"{name}.ipynb"
+def begin(output: Path, **values: object) -> notebook.Run[Job]:
+    return notebook.begin(Job, {"output": str(output), **values})
 
 
-def read(name: str) -> nbformat.NotebookNode:
-    return nbformat.read(file_of(name), as_version=4)
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != ".hwl-run"}
 
 
-def code_cells(name: str) -> list[nbformat.NotebookNode]:
-    return [cell for cell in read(name).cells if cell.cell_type == "code"]
-
-
-def tiny(folder: Path, *cells: str | tuple[str, str], parameters: int = 1) -> Path:
-    """A notebook of that many parameters cells and further cells, each source or (source, tag)."""
-    sources = [(PARAMETERS, "parameters")] * parameters
-    sources += [cell if isinstance(cell, tuple) else (cell, "") for cell in cells]
-    notebook = nbformat.v4.new_notebook(metadata=read("6_report").metadata)
-    for source, tag in sources:
-        metadata = {"tags": [tag]} if tag else {}
-        notebook.cells.append(nbformat.v4.new_code_cell(source, metadata=metadata))
-    path = folder / "tiny.ipynb"
-    nbformat.write(notebook, path)
-    return path
-
-
-def test_the_notebooks_are_those_with_a_configuration_here() -> None:
-    assert {path.stem for path in notebooks.NOTEBOOKS.glob("*.ipynb")} == CONFIGS.keys()
-
-
-@every_notebook
-def test_the_parameters_cell_is_the_only_one_and_the_first_of_code(name: str) -> None:
-    tagged = ["parameters" in cell.metadata.get("tags", []) for cell in code_cells(name)]
-
-    assert tagged == [True] + [False] * (len(tagged) - 1)
-
-
-@every_notebook
-def test_the_parameters_are_plain_literals_named_as_the_fields(name: str) -> None:
-    statements = ast.parse(code_cells(name)[0].source).body
-
-    assert all(isinstance(statement, ast.Assign) for statement in statements)
-    values = {s.targets[0].id: ast.literal_eval(s.value) for s in statements}
-    assert list(values) == [field.name for field in dataclasses.fields(CONFIGS[name])]
-    build(CONFIGS[name], values)
-
-
-@every_notebook
-def test_papermill_lists_every_parameter_with_its_default_and_help(name: str) -> None:
-    listed = papermill.inspect_notebook(str(file_of(name)))
-
-    assert list(listed) == [field.name for field in dataclasses.fields(CONFIGS[name])]
-    for entry in listed.values():
-        ast.literal_eval(entry["default"])
-        assert entry["help"], entry["name"]
-
-
-@every_notebook
-def test_notebooks_are_kept_without_outputs_for_the_kernel_python3(name: str) -> None:
-    assert read(name).metadata.kernelspec.name == "python3"
-    for cell in code_cells(name):
-        assert cell.outputs == [] and cell.execution_count is None
-
-
-@every_notebook
-def test_notebooks_define_no_functions_and_no_classes(name: str) -> None:
-    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
-    for cell in code_cells(name):
-        assert not any(isinstance(node, kinds) for node in ast.walk(ast.parse(cell.source)))
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "value"),
-    [
-        ("output", "3", "3"),
-        ("number", "12", 12),
-        ("rate", "1e-3", 0.001),
-        ("rate", "1", 1.0),
-        ("flip", "false", False),
-        ("flip", "True", True),
-        ("names", '["b", "c"]', ["b", "c"]),
-        ("options", '{"head": "dense"}', {"head": "dense"}),
-    ],
-)
-def test_parse_reads_a_text_as_the_type_of_the_default(
-    name: str, text: str, value: object, tmp_path: Path
-) -> None:
-    parsed = notebooks.parse(tiny(tmp_path), name, text)
-
-    assert parsed == value and type(parsed) is type(value)
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "message"),
-    [
-        ("number", "1.5", "'number' is '1.5', which is no int"),
-        ("number", "true", "'number' is 'true', which is no int"),
-        ("rate", "fast", "'rate' is 'fast', which is no float"),
-        ("flip", "1", "'flip' is '1', which is no bool"),
-        ("names", "b", r"'names' is 'b', which is no list \(write it as JSON\)"),
-        ("names", '{"a": 1}', "which is no list"),
-        ("options", "[1]", r"which is no dict \(write it as JSON\)"),
-        ("numbre", "1", "tiny.ipynb has no parameter 'numbre'; did you mean 'number'"),
-    ],
-)
-def test_parse_names_what_it_cannot_read(
-    name: str, text: str, message: str, tmp_path: Path
-) -> None:
-    with pytest.raises(HwlError, match=message):
-        notebooks.parse(tiny(tmp_path), name, text)
+@pytest.fixture
+def published(tmp_path: Path) -> notebook.Run[Job]:
+    run = begin(tmp_path / "run")
+    run.table([{"a": 1}], "first")
+    run.publish(metrics={"AP": 0.5})
+    return run
 
 
 def test_parameters_takes_plain_variables_and_ignores_what_ipython_and_imports_add() -> None:
-    added = {"In": [""], "Out": {}, "_i1": "x", "np": np, "open": open, "Path": Path}
+    added = {"Out": {}, "_i1": "x", "np": np, "open": open, "Path": Path}
 
-    built = notebooks.parameters(ReportConfig, {"output": "/a", "runs": "/b", **added})
+    built = notebook.parameters(ReportConfig, {"output": "/a", "runs": "/b", **added})
 
     assert built == ReportConfig("/a", "/b")
 
@@ -168,110 +56,140 @@ def test_parameters_puts_relative_paths_into_the_project_wherever_one_is(
     monkeypatch.chdir(tmp_path)
     values = {"output": "results/a", "data": "/data", "init_weights": "", "lr": 1}
 
-    built = notebooks.parameters(TrainConfig, values)
+    built = notebook.parameters(TrainConfig, values)
 
     assert built.output == str(PROJECT / "results/a")
     assert (built.data, built.init_weights, built.model) == ("/data", "", "ours")
 
 
-# Without the strict check papermill 2.7 would warn about the first and run with both.
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        ({"run": "/a"}, "unknown parameter 'run'; did you mean 'runs'"),
-        ({"runs": 3}, "'runs' is 3: it must be a path"),
-    ],
-)
-def test_a_notebook_that_plain_papermill_runs_fails_on_a_mistake(
-    values: dict, message: str, tmp_path: Path
-) -> None:
-    with pytest.raises(papermill.PapermillExecutionError, match=message):
-        papermill.execute_notebook(
-            *(file_of("6_report"), tmp_path / "out.ipynb"),
-            {"output": str(tmp_path / "run"), **values},
-            progress_bar=False,
-        )
+def test_names_of_later_cells_are_no_parameters() -> None:
+    cells = ["", 'output = "/a"\nnumber = 4', "run = begin()", "history = 1", "run = begin()"]
 
-    assert not list(tmp_path.glob("run*"))
+    built = notebook.parameters(
+        Job, {"In": cells, "output": "/a", "number": 4, "history": 1, "run": None}
+    )
+
+    assert built == Job("/a", 4)
 
 
 @pytest.mark.parametrize(
-    ("values", "message"),
+    "cells",
     [
-        ({"numbers": 1}, "tiny.ipynb has no parameter 'numbers'; did you mean 'number'"),
-        ({"number": "1"}, "'number' is '1', a str; it must be a int"),
-        ({"number": True}, "'number' is True, a bool"),
-        ({"rate": "1e-3"}, "'rate' is '1e-3', a str; it must be a float"),
-        ({"flip": 1}, "'flip' is 1, a int; it must be a bool"),
+        ['output = "/a"\nnumbre = 4', "begin()"],
+        ['output = "/a"', "begin()", 'output = "/a"\nnumbre = 4', "begin()"],
+        ['output = "/a"', "# Parameters\nnumbre = 4\n", "begin()"],
+        ['output = "/a"', '# Parameters\noutput = "/a"\nnumbre = 4', "begin()"],
     ],
 )
-def test_run_refuses_a_mistaken_parameter(values: dict, message: str, tmp_path: Path) -> None:
-    with pytest.raises(HwlError, match=message):
-        notebooks.run(tiny(tmp_path, MAKE_FOLDER), {"output": str(tmp_path / "run"), **values})
-
-    assert not (tmp_path / "run").exists()
+def test_an_unknown_name_in_a_parameters_cell_is_found(cells: list[str]) -> None:
+    with pytest.raises(HwlError, match="unknown parameter 'numbre'; did you mean 'number'"):
+        notebook.parameters(Job, {"In": ["", *cells], "output": "/a", "numbre": 4})
 
 
-@pytest.mark.parametrize("cells", [0, 2])
-def test_run_needs_exactly_one_parameters_cell(cells: int, tmp_path: Path) -> None:
-    with pytest.raises(HwlError, match=f"{cells} cells are tagged 'parameters', one is needed"):
-        notebooks.run(tiny(tmp_path, MAKE_FOLDER, parameters=cells), {})
+def test_a_mistake_is_forgotten_when_the_parameters_cell_is_mended() -> None:
+    cells = ["", 'output = "/a"\nnumbre = 4', "begin()", 'output = "/a"\nnumber = 4', "begin()"]
+
+    built = notebook.parameters(Job, {"In": cells, "output": "/a", "numbre": 4, "number": 4})
+
+    assert built == Job("/a", 4)
 
 
-def test_a_missing_notebook_is_named(tmp_path: Path) -> None:
-    with pytest.raises(HwlError, match=r"gone\.ipynb: there is no such notebook"):
-        notebooks.run(tmp_path / "gone.ipynb", {})
-    with pytest.raises(HwlError, match=r"gone\.ipynb: there is no such notebook"):
-        notebooks.parse(tmp_path / "gone.ipynb", "number", "1")
+def test_cells_that_are_no_plain_python_are_passed_over() -> None:
+    cells = ["", 'output = "/a"\nnumber = 4', "%timeit 1", "begin()"]
+
+    assert notebook.parameters(Job, {"In": cells, "output": "/a", "number": 4}) == Job("/a", 4)
 
 
-def test_a_mistake_found_in_the_notebook_is_told_without_a_traceback(tmp_path: Path) -> None:
-    path = tiny(tmp_path, 'from hwl.errors import HwlError\nraise HwlError("no data")')
-
-    with pytest.raises(HwlError) as caught:
-        notebooks.run(path, {"output": str(tmp_path / "run")})
-
-    assert str(caught.value) == "tiny.ipynb: no data"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_another_error_is_told_with_its_traceback_and_the_older_run_is_kept(
+def test_a_run_appears_with_its_metrics_and_provenance_when_it_is_published(
     tmp_path: Path,
 ) -> None:
-    path, folder = tiny(tmp_path, "print(1 / (number - 3))"), tmp_path / "run"
-    (folder / "images").mkdir(parents=True)
-    (folder / "notebook.ipynb").write_text("older")
+    run = begin(tmp_path / "run", number=5)
+    run.table(pd.DataFrame({"a": [1], "b": ["x"]}), "rows")
+    run.table(pd.DataFrame(), "none")
+    run.save(Figure(), "figure")
+    assert not (tmp_path / "run").exists()
 
-    with pytest.raises(HwlError) as caught:
-        notebooks.run(path, {"output": str(folder)})
+    run.publish(metrics={"AP": 0.5})
 
-    message = str(caught.value)
-    assert message.startswith("tiny.ipynb failed:\n")
-    assert "ZeroDivisionError: division by zero" in message and "number - 3" in message
-    assert "\x1b" not in message  # colors
-    assert (folder / "notebook.ipynb").read_text() == "older"
-    assert len(list(folder.iterdir())) == 2
+    found = files(tmp_path / "run")
+    assert set(found) == {"rows.csv", "figure.png", "figure.svg", "metrics.json", "run.json"}
+    assert found["rows.csv"] == b"a,b\n1,x\n"
+    assert found["figure.png"].startswith(b"\x89PNG") and b"<svg" in found["figure.svg"]
+    assert json.loads(found["metrics.json"]) == {"AP": 0.5}
+    assert json.loads(found["run.json"])["config"]["number"] == 5
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
-def test_images_of_the_data_are_taken_out_and_figures_stay(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_what_a_run_read_is_fingerprinted(tmp_path: Path) -> None:
+    (tmp_path / "val.json").write_bytes(b"abc")
+    run = begin(tmp_path / "run")
+
+    run.publish(inputs={"val": tmp_path / "val.json"})
+
+    inputs = json.loads((tmp_path / "run/run.json").read_text())["inputs"]
+    assert inputs == {"val": "val.json sha256:ba7816bf8f01cfea"}
+
+
+def test_publishing_twice_is_harmless(published: notebook.Run, tmp_path: Path) -> None:
+    before = files(tmp_path / "run")
+
+    published.publish(metrics={"AP": 0.5})
+
+    assert files(tmp_path / "run") == before
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_a_cell_run_again_after_publishing_changes_its_file_at_the_next_publishing(
+    published: notebook.Run, tmp_path: Path
 ) -> None:
-    blank = [np.full((9, 9, 3), gray, np.uint8) for gray in (10, 20)]
-    figure, image = (cv2.imencode(".png", image)[1].tobytes() for image in blank)
-    load = "from IPython.display import Image\nImage({!r})"
-    path = tiny(tmp_path, MAKE_FOLDER, load.format(figure), (load.format(image), "images"))
-    monkeypatch.chdir("/")  # a relative output starts at the project all the same
-    relative = os.path.relpath(tmp_path / "run", PROJECT)
+    published.table([{"a": 2}], "second")
+    assert "second.csv" not in files(tmp_path / "run")
 
-    executed = notebooks.run(path, {"output": relative, "number": 4})
+    published.publish(metrics={"AP": 0.6})
 
-    folder = tmp_path / "run"
-    assert executed.resolve() == folder / "notebook.ipynb"
-    assert (folder / "images/1.png").read_bytes() == image
-    for file in (folder / "notebook.ipynb", folder / "notebook.html"):
-        text = file.read_text()
-        assert base64.b64encode(figure).decode() in text
-        assert base64.b64encode(image).decode() not in text
-        assert "images/1.png" in text
-    assert "number = 4" in executed.read_text()
-    assert "papermill" not in json.loads(executed.read_text())["metadata"]  # this machine's paths
+    found = files(tmp_path / "run")
+    assert (found["first.csv"], found["second.csv"]) == (b"a\n1\n", b"a\n2\n")
+    assert json.loads(found["metrics.json"]) == {"AP": 0.6}
+
+
+def test_a_run_that_stops_in_the_middle_leaves_the_last_finished_one(
+    published: notebook.Run, tmp_path: Path
+) -> None:
+    before = files(tmp_path / "run")
+
+    begin(tmp_path / "run").table([{"a": 2}], "second")
+
+    assert files(tmp_path / "run") == before
+
+
+def test_a_run_begun_again_starts_afresh_and_replaces_the_older_one(
+    published: notebook.Run, tmp_path: Path
+) -> None:
+    begin(tmp_path / "run").table([{"a": 2}], "stopped")
+    run = begin(tmp_path / "run", number=7)
+    run.table([{"a": 2}], "second")
+    run.publish()
+
+    found = files(tmp_path / "run")
+    assert set(found) == {"second.csv", "run.json"}
+    assert json.loads(found["run.json"])["config"]["number"] == 7
+
+
+def test_another_output_leaves_the_first_one_to_others(tmp_path: Path) -> None:
+    begin(tmp_path / "a")
+    begin(tmp_path / "b")
+
+    assert not list(tmp_path.glob("a*")) and not list(tmp_path.glob(".a*"))
+
+
+def test_a_published_run_that_another_one_replaced_is_not_mixed_with_it(
+    published: notebook.Run, tmp_path: Path
+) -> None:
+    other = notebook.Run(Job(str(tmp_path / "run")))
+    other.publish()
+    before = files(tmp_path / "run")
+
+    with pytest.raises(HwlError, match="is another run by now; begin this one again"):
+        published.table([{"a": 2}], "second")
+
+    assert files(tmp_path / "run") == before

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from pathlib import Path
 
 import nbformat
 import pytest
+from nbclient import NotebookClient
+from papermill.iorw import load_notebook_node
+from papermill.parameterize import parameterize_notebook
 
-from hwl import notebook as notebooks
+from hwl import execute as notebooks
 from hwl.runs.provenance import hardware_slug
 
 
-@pytest.fixture(scope="module")
-def profile(puppets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a profile's runs: all six notebooks on a few puppets, run from elsewhere."""
-    runs = tmp_path_factory.mktemp("profile")
+def jobs_of(runs: Path, puppets: Path, outputs: Path) -> dict[str, dict[str, object]]:
+    """Parameters of the six notebooks on a few puppets.
+
+    Args:
+        runs: the profile whose weights and evaluations they read.
+        puppets: the data.
+        outputs: where their own runs go.
+    """
     small = {"input_height": 64, "input_width": 32}
     data = {"data": str(puppets), **small}
     model = {**data, "weights": str(runs / "train/ours-seed0/best.safetensors")}
@@ -33,15 +41,23 @@ def profile(puppets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "5_speed": ("speed", {**data, **speed, "accuracy": str(runs / "evaluate")}),
         "6_report": ("report", {"runs": str(runs)}),
     }
+    return {
+        name: {"output": str(outputs / output), **values} for name, (output, values) in jobs.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def profile(puppets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a profile's runs: all six notebooks on a few puppets, run from elsewhere."""
+    runs = tmp_path_factory.mktemp("profile")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("elsewhere"))
         patch.setenv("OMP_NUM_THREADS", "1")
-        for name, (output, values) in jobs.items():
-            notebooks.run(
-                notebooks.NOTEBOOKS / f"{name}.ipynb", {"output": str(runs / output), **values}
-            )
+        for name, values in jobs_of(runs, puppets, runs).items():
+            notebooks.run(notebooks.NOTEBOOKS / f"{name}.ipynb", values)
             if name == "2_evaluate":  # and as another one left it that was killed
-                shutil.copytree(runs / output, runs / f"{output}.partial")
+                output = Path(str(values["output"]))
+                shutil.copytree(output, output.with_name(f"{output.name}.partial"))
         assert list(Path.cwd().iterdir()) == []
     return runs
 
@@ -92,3 +108,39 @@ def test_no_notebook_shows_an_output_widget_which_can_hang_a_run(profile: Path) 
 
     assert "DropdownModel" in texts["loss_weights"]
     assert not [name for name, text in texts.items() if "OutputModel" in text]
+
+
+def lasting(folder: Path) -> dict[str, object]:
+    """The files of a run by name, with the content of those that time does not change."""
+    found: dict[str, object] = {}
+    for path in folder.rglob("*"):
+        if path.is_file():
+            steady = path.suffix in (".csv", ".safetensors") and "speed" not in folder.name
+            found[str(path.relative_to(folder))] = path.read_bytes() if steady else None
+    found["config"] = json.loads((folder / "run.json").read_text())["config"]
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(path.stem for path in notebooks.NOTEBOOKS.glob("*.ipynb")))
+def test_a_notebook_whose_cells_are_run_again_leaves_the_same_run(
+    name: str, profile: Path, puppets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    values = jobs_of(profile, puppets, tmp_path)[name]
+    path = notebooks.NOTEBOOKS / f"{name}.ipynb"
+    notebook = parameterize_notebook(load_notebook_node(str(path)), values)
+    cells = [(cell, i) for i, cell in enumerate(notebook.cells) if cell.cell_type == "code"]
+    client = NotebookClient(notebook, resources={"metadata": {"path": str(path.parent)}})
+    output = Path(str(values["output"]))
+
+    with client.setup_kernel():
+        for cell, index in cells:  # each cell twice
+            client.execute_cell(cell, index)
+            client.execute_cell(cell, index)
+        first = lasting(output)
+        for cell, index in [*cells, cells[-1]]:  # all of them again, and the last once more
+            client.execute_cell(cell, index)
+
+    assert lasting(output) == first
+    assert not output.with_name(f"{output.name}.partial").exists()

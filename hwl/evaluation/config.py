@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, get_args
+from typing import Annotated, ClassVar, get_args
 
 from msgspec import Meta
 
@@ -28,6 +28,7 @@ METRICS: tuple[str, ...] = get_args(Metric)
 class EvaluateConfig:
     """An evaluation run; the defaults are the paper's test protocol."""
 
+    kind: ClassVar[str] = "evaluate"
     output: FilePath  # the run's folder
     weights: FilePath  # weights file of hwl, any checkpoint or URL with `model`, or openmmlab
     model: OptionalName = (

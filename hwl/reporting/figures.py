@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -22,12 +21,6 @@ plt.rcParams |= {
     "savefig.dpi": 150,
     "svg.hashsalt": "hwl",  # the same figure gives the same file
 }
-
-
-def save(figure: Figure, folder: Path, name: str) -> None:
-    """Write a figure into a run's folder as PNG and SVG."""
-    figure.savefig(folder / f"{name}.png")
-    figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
 
 
 def _caption(axis: plt.Axes, text: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import pandas as pd
 from IPython.display import Image, Markdown, display
@@ -18,6 +19,7 @@ from hwl.files import read_json
 class ReportConfig:
     """A report on the runs of a profile."""
 
+    kind: ClassVar[str] = "report"
     output: FilePath  # the run's folder
     runs: FilePath  # folder with train/, evaluate/ and the other runs
 

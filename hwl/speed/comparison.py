@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import pandas as pd
 import torch
@@ -46,6 +46,7 @@ SAMPLES = 8  # crops on which runtimes are compared with eager, and which calibr
 class SpeedConfig:
     """A speed comparison on this machine."""
 
+    kind: ClassVar[str] = "speed"
     output: FilePath  # the run's folder
     models: list[Name] = field(default_factory=lambda: list(MODELS))  # names of create_model
     runtimes: list[Name] = field(default_factory=lambda: list(RUNTIMES))  # eager must be one

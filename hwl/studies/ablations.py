@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -20,6 +21,7 @@ CONFIDENCE = 0.95
 class AblationConfig:
     """A comparison of evaluated runs, folders named <variant>-seed<seed>."""
 
+    kind: ClassVar[str] = "ablations"
     output: FilePath  # the run's folder
     runs: FilePath  # folder of evaluation runs
     variants: list[Name]  # the variants to compare

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -30,6 +30,7 @@ RANGES = {"0 (background)": 0.0, "0 to 0.1": 0.1, "0.1 to 0.5": 0.5, "0.5 to 1":
 class LossStudyConfig:
     """A study of the loss on one batch."""
 
+    kind: ClassVar[str] = "loss_weights"
     output: FilePath  # the run's folder
     data: FilePath  # folder in COCO's layout
     weights: FilePath  # weights file of the model that predicts

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta
 
@@ -28,6 +28,7 @@ from hwl.config import (
 class TrainConfig:
     """A training run; the defaults are the paper's recipe at 256x192."""
 
+    kind: ClassVar[str] = "train"
     output: FilePath  # the run's folder
     data: FilePath  # folder in COCO's layout
     train_split: Name = "train2017"  # annotations/person_keypoints_<split>.json

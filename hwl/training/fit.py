@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.utils import set_seed
 from torch.utils.data import DataLoader
 
@@ -23,7 +23,7 @@ from hwl.losses import HeatmapWeightingLoss
 from hwl.models import create_model, load_weights
 from hwl.models.zoo import check_model
 from hwl.progress import progress
-from hwl.runs.folder import partial_folder
+from hwl.runs.folder import RunFolder
 from hwl.training.config import TrainConfig
 from hwl.training.state import TrainingState
 
@@ -42,12 +42,39 @@ def learning_rate(config: TrainConfig, step: int, epoch: int) -> float:
 def fit(config: TrainConfig) -> list[dict[str, float]]:
     """Train a model and leave a run folder with its best and last weights.
 
-    The folder holds `best.safetensors`, `last.safetensors`, `history.csv` (one row an epoch),
-    `metrics.json` (the best epoch's numbers), `run.json` (provenance) and, where TensorBoard is
-    installed, `tensorboard/`. It is built as
-    `<output>.partial` and renamed at the end; calling `fit` again after a kill goes on from the
-    last checkpoint there, bit for bit on a CPU. Runs on one device, or on all that
-    `accelerate launch` or `torchrun` gives.
+    The folder is built as `<output>.partial` and renamed at the end; calling `fit` again after a
+    kill goes on from the last checkpoint there, bit for bit on a CPU. Runs on one device, or on all
+    that `accelerate launch` or `torchrun` gives.
+
+    Returns:
+        The history, as `train`.
+
+    Raises:
+        HwlError: as `train`, or an output that this run may not have.
+    """
+    run, processes = RunFolder.of(config), PartialState()
+    if processes.is_main_process:
+        run.begin()
+    try:
+        history = train(config, run.path)
+        if processes.is_main_process:
+            run.publish()
+    finally:
+        run.close()
+    processes.wait_for_everyone()
+    return history
+
+
+def train(config: TrainConfig, folder: Path) -> list[dict[str, float]]:
+    """Train a model in a run's partial folder, or go on with what was begun there.
+
+    It leaves `best.safetensors`, `last.safetensors`, `history.csv` (one row an epoch),
+    `metrics.json` (the best epoch's numbers), `run.json` (provenance), the checkpoint and, where
+    TensorBoard is installed, `tensorboard/`.
+
+    Args:
+        config: the recipe.
+        folder: where to train, in place of `config.output`.
 
     Returns:
         The history: for each epoch its number, steps, learning rate, mean loss, seconds and, where
@@ -81,7 +108,6 @@ def fit(config: TrainConfig) -> list[dict[str, float]]:
     model = model.to(memory_format=torch.channels_last)
     model, optimizer, loader = accelerator.prepare(model, optimizer, loader)
 
-    folder = partial_folder(Path(config.output))
     run = TrainingState(config, accelerator, accelerator.unwrap_model(model), optimizer, folder)
     run.resume()
     steps_per_epoch = len(loader)

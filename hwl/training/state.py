@@ -14,7 +14,7 @@ from hwl.data.annotations import Annotations
 from hwl.errors import HwlError
 from hwl.files import write_json, write_table
 from hwl.models import PoseNet, save_weights
-from hwl.runs.folder import publish
+from hwl.runs.folder import CHECKPOINT
 from hwl.runs.provenance import provenance
 from hwl.training.checkpoints import load_checkpoint, save_checkpoint
 from hwl.training.config import TrainConfig
@@ -39,7 +39,7 @@ class TrainingState:
         self.model = model
         self.optimizer = optimizer
         self.folder = folder
-        self.checkpoint = folder / "checkpoint.pt"
+        self.checkpoint = folder / CHECKPOINT
         self.step = 0  # over all epochs
         self.epoch = 0  # finished epochs
         self.epoch_step = 0  # steps done in the current epoch
@@ -138,7 +138,7 @@ class TrainingState:
         )
 
     def finish(self, train: Annotations, val: Annotations) -> None:
-        """Write what the run leaves and publish its folder."""
+        """Write what the run leaves."""
         save_weights(self.model, self.folder / "last.safetensors")
         self._write_history()
         write_json(self.folder / "metrics.json", self.best)
@@ -149,9 +149,6 @@ class TrainingState:
             "persons": {"train": len(train.annotated()), "val": len(val.annotated())}
         }
         write_json(self.folder / "run.json", run)
-        publish(Path(self.config.output))
-        # Last, so that a kill before it costs nothing.
-        Path(self.config.output, self.checkpoint.name).unlink()
 
     def _write_history(self) -> None:
         columns = list(dict.fromkeys(key for record in self.history for key in record))

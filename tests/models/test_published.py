@@ -19,6 +19,7 @@ from hwl.errors import HwlError
 from hwl.evaluation.config import EvaluateConfig
 from hwl.models import MODELS
 from hwl.models.published import PUBLISHED, fetch_weights, hash_prefix
+from hwl.paths import PROJECT
 
 CONTENT = b"\x80" + b"weights" * 1000  # begins as a pickle does
 NAMED = f"pose-{hashlib.sha256(CONTENT).hexdigest()[:8]}_20221016.pth"
@@ -261,4 +262,4 @@ def test_a_notebook_takes_the_word_for_a_path_where_no_weights_are_meant() -> No
 
     built = notebooks.parameters(EvaluateConfig, values)
 
-    assert built.data == str(notebooks.PROJECT / "openmmlab")
+    assert built.data == str(PROJECT / "openmmlab")

@@ -8,6 +8,7 @@ import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -15,12 +16,13 @@ import torch
 from hwl.errors import HwlError
 from hwl.files import read_json, write_json, write_table
 from hwl.runs import provenance as provenance_module
-from hwl.runs.folder import new_run, publish, start
+from hwl.runs.folder import RunFolder, new_run
 from hwl.runs.provenance import fingerprint, hardware_slug, provenance
 
 
 @dataclass(frozen=True)
 class Job:
+    kind: ClassVar[str] = "evaluate"
     output: str = "results/a"
     seed: int = 3
 
@@ -33,7 +35,7 @@ def contents(folder: Path) -> dict[str, str]:
 def old_run(tmp_path: Path) -> Path:
     """A published run with a file that a new one does not have."""
     folder = tmp_path / "runs/a"
-    with new_run(folder) as partial:
+    with new_run(Job(str(folder))) as partial:
         (partial / "old.txt").write_text("old")
     return folder
 
@@ -41,7 +43,7 @@ def old_run(tmp_path: Path) -> Path:
 def test_a_run_appears_at_its_end_and_not_before(tmp_path: Path) -> None:
     folder = tmp_path / "runs/a"
 
-    with new_run(folder) as partial:
+    with new_run(Job(str(folder))) as partial:
         (partial / "new.txt").write_text("new")
         assert not folder.exists()
 
@@ -50,7 +52,7 @@ def test_a_run_appears_at_its_end_and_not_before(tmp_path: Path) -> None:
 
 
 def test_a_new_run_replaces_the_older_one_whole(old_run: Path) -> None:
-    with new_run(old_run) as partial:
+    with new_run(Job(str(old_run))) as partial:
         (partial / "new.txt").write_text("new")
         assert contents(old_run) == {"old.txt": "old"}
 
@@ -62,7 +64,7 @@ def test_a_new_run_replaces_the_older_one_whole(old_run: Path) -> None:
 def test_a_run_that_fails_is_removed_and_the_older_one_kept(
     error: type[BaseException], old_run: Path
 ) -> None:
-    with pytest.raises(error), new_run(old_run) as partial:
+    with pytest.raises(error), new_run(Job(str(old_run))) as partial:
         (partial / "new.txt").write_text("new")
         raise error
 
@@ -70,19 +72,37 @@ def test_a_run_that_fails_is_removed_and_the_older_one_kept(
     assert list(old_run.parent.iterdir()) == [old_run]
 
 
-def test_a_fresh_partial_folder_is_empty_whatever_a_killed_run_left(tmp_path: Path) -> None:
-    (tmp_path / "a.partial").mkdir()
-    (tmp_path / "a.partial/stale.txt").touch()
+def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:
+    killed = RunFolder("evaluate", tmp_path / "a", {})
+    (killed.begin() / "stale.txt").touch()
+    killed.close()
 
-    assert list(start(tmp_path / "a").iterdir()) == []
+    with new_run(Job(str(tmp_path / "a"))) as partial:
+        assert contents(partial) == {}
 
 
-def test_publish_clears_what_a_kill_between_its_renames_left(old_run: Path) -> None:
-    partial = start(old_run)
-    (partial / "new.txt").write_text("new")
-    old_run.rename(old_run.with_name("a.partial-old"))  # and here it was killed
+def test_a_kill_between_the_renames_leaves_the_older_run(old_run: Path) -> None:
+    killed = RunFolder("evaluate", old_run, {})
+    (killed.begin() / "new.txt").write_text("new")
+    old_run.rename(old_run.with_name("a.partial-old"))
+    killed.close()
 
-    publish(old_run)
+    with pytest.raises(ValueError), new_run(Job(str(old_run))):
+        raise ValueError
+
+    assert contents(old_run) == {"old.txt": "old"}
+    assert list(old_run.parent.iterdir()) == [old_run]
+
+
+def test_a_kill_after_the_renames_leaves_the_new_run(old_run: Path) -> None:
+    left = old_run.with_name("a.partial-old")
+    old_run.rename(left)
+    with new_run(Job(str(old_run.with_name("b")))) as partial:
+        (partial / "new.txt").write_text("new")
+    old_run.with_name("b").rename(old_run)
+
+    with pytest.raises(ValueError), new_run(Job(str(old_run))):
+        raise ValueError
 
     assert contents(old_run) == {"new.txt": "new"}
     assert list(old_run.parent.iterdir()) == [old_run]

@@ -96,7 +96,7 @@ def test_a_finished_run_leaves_its_results_and_nothing_else(trained: Path) -> No
     left = {path.name for path in trained.iterdir()}
 
     names = {"best.safetensors", "last.safetensors", "history.csv", "metrics.json", "run.json"}
-    assert left == names
+    assert left == {*names, ".hwl-run"}
     assert [path.name for path in trained.parent.iterdir()] == [trained.name]
 
 

@@ -187,8 +187,7 @@ def test_what_may_change_does_not_change_what_a_run_computes() -> None:
 def test_a_finished_run_is_made_anew_and_replaces_the_older_one_whole(
     trained: Path, small_training: MakeConfig, tmp_path: Path
 ) -> None:
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run/stale.txt").touch()
+    fit(small_training(tmp_path / "run", seed=1, evaluate_every=1))
 
     fit(small_training(tmp_path / "run"))
 
