@@ -178,11 +178,20 @@ class Boxes:
 def load_split(data: Path, split: str) -> Annotations:
     """The annotations of one split of a COCO-layout folder.
 
-    Reads `<data>/annotations/person_keypoints_<split>.json`; images are in `<data>/<split>/`,
-    or in `<data>/images/` where that does not exist.
+    Reads `<data>/annotations/person_keypoints_<split>.json` or, of a split whose keypoints are not
+    public, `image_info_<split>.json`. Images are in `<data>/<split>/`, else in `<data>/images/`;
+    those of test-dev2017 are in `<data>/test2017/`.
+
+    Raises:
+        HwlError: as `load_annotations`.
     """
-    folder = data / split if (data / split).is_dir() else data / "images"
-    return load_annotations(data / "annotations" / f"person_keypoints_{split}.json", folder)
+    path = data / "annotations" / f"person_keypoints_{split}.json"
+    images_only = path.with_name(f"image_info_{split}.json")
+    if images_only.exists() and not path.exists():
+        path = images_only
+    folders = (data / split, data / split.replace("-dev", ""))
+    folder = next((folder for folder in folders if folder.is_dir()), data / "images")
+    return load_annotations(path, folder)
 
 
 def load_annotations(path: Path, folder: Path) -> Annotations:

@@ -97,6 +97,17 @@ def test_leeds_sports_is_read_with_its_one_folder_of_images(shared: Path) -> Non
     assert found.image_path(0) == shared / "data/lsp/images/im1001.jpg"
 
 
+def test_test_dev_is_a_list_of_images_in_the_test_splits_folder(tmp_path: Path) -> None:
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "test2017").mkdir()
+    raw = {"images": content()["images"], "categories": [{"id": 1, "name": "person"}]}
+    (tmp_path / "annotations/image_info_test-dev2017.json").write_text(json.dumps(raw))
+
+    found = load_split(tmp_path, "test-dev2017")
+
+    assert found.image_path(0) == tmp_path / "test2017/b.png" and not len(found.ids)
+
+
 def drop(key: str, index: int) -> Callable[[Content], object]:
     return lambda raw: raw["annotations"][index].pop(key)
 
