@@ -106,11 +106,10 @@ class Annotations:
                 axis=1
             ),
         }
-        before = np.zeros(len(self.ids), dtype=bool)
+        first: dict[str, np.ndarray] = {}
         for reason, which in reasons.items():
-            reasons[reason] = which & ~before
-            before |= which
-        return reasons
+            first[reason] = np.logical_and.reduce([which, *(~one for one in first.values())])
+        return first
 
     def first(self, count: int) -> Annotations:
         """Only the first `count` annotated persons and their images; everything where it is 0.

@@ -73,9 +73,9 @@ def check_detections(
         (~np.isfinite(scores), "a 'score' that is not finite"),
     ):
         if wrong.any():
+            first = entries[int(wrong.argmax())]
             raise HwlError(
-                f"{path}: entry {entries[wrong.argmax()]} has {what} ({wrong.sum()} such entries); "
-                "correct the file"
+                f"{path}: entry {first} has {what} ({wrong.sum()} such entries); correct the file"
             )
 
 

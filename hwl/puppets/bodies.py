@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.random import Generator
 
-from hwl.puppets.cloth import Cloth, random_cloth, random_color
+from hwl.puppets.cloth import Cloth, random_cloth, random_color, scaled
 
 # COCO's left keypoints; the right ones are 1 more.
 ARM, LEG = np.array((5, 7, 9)), np.array((11, 13, 15))
@@ -69,7 +69,7 @@ class Shape(NamedTuple):
 
     polygon: np.ndarray
     cloth: Cloth
-    along: Sequence[float] = (0.0, 1.0)
+    along: Sequence[float] | np.ndarray = (0.0, 1.0)
     part: int = 0
     depth: float = 0.0
 
@@ -81,7 +81,7 @@ PIN_RADIUS = 0.032  # over the figure's height
 
 def _pin(keypoint: int) -> Cloth:
     hue = (keypoint - 5) // 2 / 6  # shoulder, elbow, wrist, hip, knee, ankle
-    return Cloth(tuple(255 * channel for channel in colorsys.hsv_to_rgb(hue, 0.85, 0.95)))
+    return Cloth(scaled(colorsys.hsv_to_rgb(hue, 0.85, 0.95), 255))
 
 
 @dataclass(frozen=True)
@@ -246,8 +246,11 @@ def _limb_shapes(body: Body, limb: np.ndarray, right: int) -> list[Shape]:
     points = [*body.keypoints[keypoints], tip]
     # Each piece starts at a point, spans a share of the way to the next and is more or less wide.
     pieces = (
-        *((2, 1, 1, end), (0, 1, 1, look.skin), (1, 1, 1, look.skin)),
-        *((0, min(2 * covered, 1), 1.18, cloth), (1, min(2 * covered - 1, 0.92), 1.18, cloth)),
+        (2, 1, 1, end),
+        (0, 1, 1, look.skin),
+        (1, 1, 1, look.skin),
+        (0, min(2 * covered, 1), 1.18, cloth),
+        (1, min(2 * covered - 1, 0.92), 1.18, cloth),
     )
     shapes: list[Shape] = []
     for first, share, loose, colors in (piece for piece in pieces if piece[1] > 0):
@@ -292,11 +295,11 @@ def _torso_shapes(body: Body) -> list[Shape]:
 
 def _cap(body: Body, axis: Sequence[float], angle: float, swell: float = 1.0) -> np.ndarray:
     """Return what is seen of the head's surface within an angle (degrees) of one of its axes."""
-    axis = body.head_axes @ _unit(np.array(axis))
+    pole = body.head_axes @ _unit(np.array(axis))
     sine, cosine = np.sin(np.radians(angle)), np.cos(np.radians(angle))
-    across = np.linalg.svd(axis[None])[2][1:]  # two directions at right angles to the axis
-    ring, rim = cosine * axis + sine * CIRCLE @ across, np.c_[CIRCLE, np.zeros(len(CIRCLE))]
-    seen = np.concatenate((ring[ring[:, 2] > 0], rim[rim @ axis > cosine]))
+    across = np.linalg.svd(pole[None])[2][1:]  # two directions at right angles to the axis
+    ring, rim = cosine * pole + sine * CIRCLE @ across, np.c_[CIRCLE, np.zeros(len(CIRCLE))]
+    seen = np.concatenate((ring[ring[:, 2] > 0], rim[rim @ pole > cosine]))
     return hull((body.head + swell * body.head_radius * seen * UPSIDE, 0.5))
 
 

@@ -18,14 +18,19 @@ class Cloth(NamedTuple):
 
     def dimmed(self, light: float) -> "Cloth":
         """Return the cloth with its colors multiplied by light, from 0 to 1."""
-        first, second = (tuple(light * c for c in hue) for hue in (self.color, self.second))
-        return self._replace(color=first, second=second)
+        return self._replace(color=scaled(self.color, light), second=scaled(self.second, light))
+
+
+def scaled(color: Color, factor: float) -> Color:
+    """The color with its channels multiplied by a factor."""
+    red, green, blue = color
+    return factor * red, factor * green, factor * blue
 
 
 def random_color(rng: Generator) -> Color:
     """Draw a color as cloth and furniture have it, from grays to strong tones."""
     hsv = rng.random(), rng.uniform(0, 0.9), rng.uniform(0.2, 1.0)
-    return tuple(255 * channel for channel in colorsys.hsv_to_rgb(*hsv))
+    return scaled(colorsys.hsv_to_rgb(*hsv), 255)
 
 
 def random_cloth(rng: Generator, period: float) -> Cloth:

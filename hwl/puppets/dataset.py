@@ -68,8 +68,8 @@ def _fill(folder: Path, config: PuppetConfig, processes: int) -> None:
         for index in range(counts[name])
     ]
     with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
-        images = pool.map(_draw_image, tasks, chunksize=8)
-        drawn = list(progress(images, "draw puppets", total=len(tasks)))
+        drawing = pool.map(_draw_image, tasks, chunksize=8)
+        drawn = list(progress(drawing, "draw puppets", total=len(tasks)))
     train, val = drawn[: config.train_images], drawn[config.train_images :]
     for name, images in (("train2017", train), ("val2017", val)):
         listing = {
@@ -112,13 +112,15 @@ def _draw_image(task: tuple[Path, Sequence[int], int]) -> tuple[dict, list[dict]
 
 def _detect(rng: Generator, truths: list[list[int]], image: tuple[int, int]) -> list[dict]:
     """Imitate a detector: boxes near the true ones, some missed or doubled, and false alarms."""
-    guesses = [(truth, JITTER) for truth in truths if rng.random() > MISSED]
-    guesses += [(truth, 4 * JITTER) for truth in truths if rng.random() < DOUBLED]
+    guesses = [(np.array(truth), JITTER) for truth in truths if rng.random() > MISSED]
+    guesses += [(np.array(truth), 4 * JITTER) for truth in truths if rng.random() < DOUBLED]
     for _ in range(rng.poisson(FALSE_ALARMS)):
-        guesses.append(((*rng.uniform(-0.1, 0.8, 2) * image, *rng.uniform(30, 160, 2)), JITTER))
+        corner, size = rng.uniform(-0.1, 0.8, 2) * image, rng.uniform(30, 160, 2)
+        guesses.append((np.concatenate([corner, size]), JITTER))
     found = []
-    for (left, top, *size), jitter in guesses:
-        center = (left, top) + size * (0.5 + jitter * rng.standard_normal(2))
+    for guess, jitter in guesses:
+        corner, size = guess[:2], guess[2:]
+        center = corner + size * (0.5 + jitter * rng.standard_normal(2))
         half = size * np.exp(jitter * rng.standard_normal(2)) / 2
         low, high = np.clip((center - half, center + half), 0, image)
         box = np.round((*low, *(high - low)), 1).tolist()

@@ -36,7 +36,8 @@ class Person:
     @property
     def box(self) -> tuple[int, int, int, int]:
         """Left, top, width and height of the mask in pixels."""
-        return cv2.boundingRect(self.mask.astype(np.uint8))
+        left, top, width, height = cv2.boundingRect(self.mask.astype(np.uint8))
+        return left, top, width, height
 
 
 @dataclass
@@ -211,5 +212,5 @@ def _photograph(rng: Generator, image: np.ndarray) -> np.ndarray:
     gamma = np.float32(np.exp(LIGHT * rng.uniform(-1, 1)))
     image = 255 * (np.clip(image, 0, 255) / 255) ** gamma
     image = cv2.GaussianBlur(image, (0, 0), 0.01 + BLUR * rng.random())
-    image += NOISE * rng.random() ** 2 * rng.standard_normal(image.shape, np.float32)
-    return np.clip(np.round(image), 0, 255).astype(np.uint8)
+    noise = NOISE * rng.random() ** 2 * rng.standard_normal(image.shape, np.float32)
+    return np.clip(np.round(image + noise), 0, 255).astype(np.uint8)
