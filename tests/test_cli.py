@@ -73,6 +73,7 @@ HELP = {
     "publish": ["as evidence", "a file in profiles/"],
     "data puppets": ["--folder", "--train-images", "--val-images", "--seed"],
     "data coco": ["--folder", "--splits", "--yes", "--keep-zips"],
+    "data coco-subset": ["--coco", "--folder"],
     "data check": ["folder in COCO's layout", "(default: train2017 val2017)"],
     "data lsp": ["the unpacked lsp_dataset.zip", "folder for annotations/"],
     "data mpii": ["mpii_train.json", "folder of images", "file to write", "--ground-truth"],

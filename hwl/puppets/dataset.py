@@ -13,19 +13,16 @@ from pathlib import Path
 import cv2
 import msgspec
 import numpy as np
-from numpy.random import Generator
-from pycocotools.mask import iou
 
 from hwl.errors import HwlError
 from hwl.progress import progress
 from hwl.puppets.config import PuppetConfig
+from hwl.puppets.detector import Detector
 from hwl.puppets.scenes import draw_scene
 from hwl.skeletons import COCO
 
 QUALITY = (60, 95)  # of the JPEG files
-# How good the simulated detector is.
-MISSED, DOUBLED, FALSE_ALARMS = 0.05, 0.08, 0.4  # per figure, per figure, per image
-JITTER = 0.05  # standard deviation of a box's center and size, over its size
+DETECTOR = Detector()
 FORMAT = 1  # raise it when a seed's images change
 LABEL = "puppets.json"  # tells how a folder was made
 
@@ -105,27 +102,6 @@ def _draw_image(task: tuple[Path, Sequence[int], int]) -> tuple[dict, list[dict]
     ]  # fmt: skip
     detections = [
         {"image_id": image_id, "category_id": 1, **found}
-        for found in _detect(rng, [list(person.box) for person in people], (width, height))
+        for found in DETECTOR.detect(rng, [person.box for person in people], (width, height))
     ]
     return entry, annotations, detections
-
-
-def _detect(rng: Generator, truths: list[list[int]], image: tuple[int, int]) -> list[dict]:
-    """Imitate a detector: boxes near the true ones, some missed or doubled, and false alarms."""
-    guesses = [(np.array(truth), JITTER) for truth in truths if rng.random() > MISSED]
-    guesses += [(np.array(truth), 4 * JITTER) for truth in truths if rng.random() < DOUBLED]
-    for _ in range(rng.poisson(FALSE_ALARMS)):
-        corner, size = rng.uniform(-0.1, 0.8, 2) * image, rng.uniform(30, 160, 2)
-        guesses.append((np.concatenate([corner, size]), JITTER))
-    found = []
-    for guess, jitter in guesses:
-        corner, size = guess[:2], guess[2:]
-        center = corner + size * (0.5 + jitter * rng.standard_normal(2))
-        half = size * np.exp(jitter * rng.standard_normal(2)) / 2
-        low, high = np.clip((center - half, center + half), 0, image)
-        box = np.round((*low, *(high - low)), 1).tolist()
-        if min(box[2:]) > 8:
-            quality = iou([box], truths, [0] * len(truths)).max() if truths else 0
-            score = np.clip(0.1 + 0.85 * quality + 0.12 * rng.standard_normal(), 0.02, 0.99)
-            found.append({"bbox": box, "score": round(float(score), 3)})
-    return found

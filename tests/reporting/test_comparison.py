@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
 from hwl.errors import HwlError
@@ -153,9 +152,11 @@ def test_pck_has_the_binomial_interval_over_persons(tmp_path: Path) -> None:
 
 
 def test_a_missing_folder_is_named_with_the_remedy(folders: tuple[Path, Path]) -> None:
-    with pytest.raises(HwlError, match=r"gone is not there: `make reproduce` makes it"):
+    with pytest.raises(HwlError, match="gone is not there: `make reproduce PROFILE=gone`"):
         compare_runs(Path("gone"), folders[1])
 
 
-def test_nothing_published_is_said() -> None:
-    assert "Nothing is published" in in_words(pd.DataFrame())
+def test_nothing_published_is_said(folders: tuple[Path, Path]) -> None:
+    table = compare_runs(folders[0], Path("gone"))
+
+    assert "Nothing is published" in in_words(table)

@@ -1,0 +1,151 @@
+"""The folder of the profile `subset`, made from the official COCO 2017: 1,717 + 400 images.
+
+The images of both splits are listed in `profiles/coco-subset/`, re-split by image and taken from
+train2017 and val2017 alike, so that numbers on them compare with each other and not with the
+official splits'. Training images are shrunk to a long side of 512 pixels, their keypoints and boxes
+with them, rounded to a tenth and a hundredth of a pixel. Crowds and persons without an annotated
+keypoint are left out.
+
+The folder that the published runs of `subset` read was made before this module, and differs from
+what it makes: there the area of 65 % of the training and 72 % of the validation persons is not
+COCO's but 0.523 times the box's, while COCO's is between 0.31 and 0.74 times it for nine persons in
+ten, and OKS divides by it; the detections were drawn by another generator; the JPEG files were
+written by another encoder. Rounding itself moves a keypoint by at most 0.05 pixels.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import cv2
+import msgspec
+import numpy as np
+
+from hwl.errors import HwlError
+from hwl.paths import PROJECT
+from hwl.progress import progress
+from hwl.puppets.detector import Detector
+
+LISTS = PROJECT / "profiles" / "coco-subset"
+OFFICIAL = ("train2017", "val2017")
+LONG_SIDE = {"train2017": 512, "val2017": 0}  # pixels; 0: as it is
+QUALITY = 95  # of shrunk JPEG files
+DETECTOR = Detector(missed=0.03, doubled=0.1, false_alarms=1.4, jitter=0.06, clipped=False)
+SEED = 0  # of the detections
+
+
+def make_coco_subset(coco: Path, folder: Path, lists: Path = LISTS) -> Path:
+    """Make the folder, whole or not at all, and return it.
+
+    Args:
+        coco: the official images and annotations, as `hwl data coco` leaves them.
+        folder: the new folder, in COCO's layout.
+        lists: folder of `train2017.txt` and `val2017.txt`, an image's id in each line.
+
+    Raises:
+        HwlError: the folder is there already, or an annotation file or a listed image is missing.
+    """
+    if folder.exists():
+        raise HwlError(f"{folder} is there already: remove it, or name another folder")
+    images, persons, category = _read(coco)
+    partial = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        for name in ("annotations", "person_detection_results", *OFFICIAL):
+            (partial / name).mkdir(parents=True)
+        for split in OFFICIAL:
+            ids = [int(line) for line in (lists / f"{split}.txt").read_text().split()]
+            unknown = [one for one in ids if one not in images]
+            if unknown:
+                raise HwlError(f"{coco} lists no image {unknown[0]}: `hwl data coco` fetches it")
+            made = [
+                _copy(images[one], persons.get(one, []), partial / split, LONG_SIDE[split])
+                for one in progress(ids, split, total=len(ids))
+            ]
+            _write(partial / "annotations" / f"person_keypoints_{split}.json", made, category)
+        detections = [found for entry, people in made for found in _detections(entry, people)]
+        path = partial / "person_detection_results" / "val2017_simulated_detections.json"
+        path.write_bytes(msgspec.json.encode(detections))
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return folder
+
+
+Image = dict[str, object]
+Persons = list[dict]
+
+
+def _read(coco: Path) -> tuple[dict[int, Image], dict[int, Persons], dict]:
+    """Both official splits: images with their `path`, persons that count, and the category."""
+    images: dict[int, Image] = {}
+    persons: dict[int, Persons] = {}
+    for split in OFFICIAL:
+        path = coco / "annotations" / f"person_keypoints_{split}.json"
+        try:
+            listing = msgspec.json.decode(path.read_bytes())
+        except OSError as error:
+            raise HwlError(f"{path}: {error.strerror}; `hwl data coco` fetches it") from error
+        for image in listing["images"]:
+            images[image["id"]] = {**image, "path": coco / split / image["file_name"]}
+        for person in listing["annotations"]:
+            if person["num_keypoints"] and not person["iscrowd"]:
+                persons.setdefault(person["image_id"], []).append(person)
+    return images, persons, listing["categories"][0]
+
+
+def _copy(image: Image, persons: Persons, folder: Path, long_side: int) -> tuple[Image, Persons]:
+    """Copy or shrink one image into a folder; its entry and its persons in the new pixels."""
+    source, width, height = image["path"], image["width"], image["height"]
+    size = (width, height)
+    if not source.is_file():
+        raise HwlError(f"{source} is missing: `hwl data coco` fetches it")
+    if long_side and max(size) > long_side:
+        size = tuple(round(side * long_side / max(width, height)) for side in size)
+        pixels = cv2.imread(str(source), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        if pixels is None:
+            raise HwlError(f"{source} cannot be read: fetch it again by `hwl data coco`")
+        small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+        jpeg = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1]
+        (folder / image["file_name"]).write_bytes(jpeg.tobytes())
+    else:
+        shutil.copyfile(source, folder / image["file_name"])
+    entry = {"id": image["id"], "file_name": image["file_name"]}
+    entry |= {"width": size[0], "height": size[1]}
+    scale = size[0] / width
+    return entry, [_scaled(person, scale) for person in persons]
+
+
+def _scaled(person: dict, scale: float) -> dict:
+    points = np.array(person["keypoints"], float).reshape(-1, 3)
+    points[:, :2] = np.round(points[:, :2] * scale, 1)
+    return {
+        **{name: person[name] for name in ("id", "image_id", "category_id", "iscrowd")},
+        "bbox": [round(value * scale, 2) for value in person["bbox"]],
+        "area": round(person["area"] * scale**2, 4),
+        "num_keypoints": person["num_keypoints"],
+        "keypoints": points.ravel().tolist(),
+    }
+
+
+def _write(path: Path, made: list[tuple[Image, Persons]], category: dict) -> None:
+    listing = {
+        "info": {
+            "description": "Subset of COCO 2017 person keypoints, re-split by image; not the "
+            "official splits",
+            "contributor": "COCO Consortium, annotations CC BY 4.0; images: their Flickr terms",
+        },
+        "images": [image for image, _ in made],
+        "annotations": [person for _, persons in made for person in persons],
+        "categories": [category],
+    }
+    path.write_bytes(msgspec.json.encode(listing))
+
+
+def _detections(image: Image, persons: Persons) -> Persons:
+    """Simulated detections of one image; each image has its own random generator."""
+    rng = np.random.default_rng((SEED, image["id"]))
+    size = (image["width"], image["height"])
+    boxes = DETECTOR.detect(rng, [person["bbox"] for person in persons], size)
+    return [{"image_id": image["id"], "category_id": 1, **found} for found in boxes]
