@@ -35,7 +35,7 @@ WORDS = re.compile(r"(?<![a-z])(" + "|".join(REPLACED) + r")(?![a-z])", re.IGNOR
 
 
 def files() -> Iterator[Path]:
-    for pattern in ("hwl/**/*.py", "notebooks/*.ipynb", "profiles/*", "docs/*.md", "docs/*.py"):
+    for pattern in ("hwl/**/*.py", "notebooks/*.ipynb", "profiles/*.*", "docs/*.md", "docs/*.py"):
         yield from PROJECT.glob(pattern)
     yield from (PROJECT / name for name in ("README.md", "Snakefile", "Makefile"))
 
