@@ -29,8 +29,8 @@ REPLACED = {
     r"rewritten": "fused",
     r"learnt( by heart)?": "learned, or overfit",
 }
-# MPII's and Leeds Sports Pose's own names for their files and fields.
-ALLOWED = re.compile(r"joints\.mat|joints_vis|['\"`]joints['\"`]")
+# MPII's and Leeds Sports Pose's own names for their files and fields, and what a computer has.
+ALLOWED = re.compile(r"joints\.mat|joints_vis|['\"`]joints['\"`]|file systems?|the network\b")
 WORDS = re.compile(r"(?<![a-z])(" + "|".join(REPLACED) + r")(?![a-z])", re.IGNORECASE)
 
 
