@@ -126,7 +126,7 @@ def _read_mat(path: Path, name: str, shape: tuple[int, ...]) -> NDArray[np.float
 def _read_mpii(path: Path) -> list[MpiiPerson]:
     try:
         return msgspec.json.decode(path.read_bytes(), type=list[MpiiPerson])
-    except (OSError, msgspec.DecodeError) as error:  # the message names the entry: $[3].scale
+    except (OSError, ValueError) as error:  # the message names the entry: $[3].scale
         raise HwlError(f"cannot read {path} as MPII's annotations: {error}") from error
 
 
@@ -134,7 +134,7 @@ def _image_entry(image_id: int, folder: Path, name: str) -> dict[str, Any]:
     try:
         with Image.open(folder / name) as image:  # reads the header only
             width, height = image.size
-    except OSError as error:
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
         raise HwlError(f"cannot read {folder / name} ({error}): unpack it there") from error
     return {"id": image_id, "file_name": name, "width": width, "height": height}
 
