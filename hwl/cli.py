@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -184,7 +185,7 @@ def data() -> None:
     """Make, fetch, check or convert data: puppets, coco, coco-subset, check, lsp, mpii."""
 
 
-COMMANDS = {
+COMMANDS: dict[str, Callable[..., None]] = {
     "run": run,
     "train": train,
     "evaluate": evaluate,

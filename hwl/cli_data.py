@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -100,7 +101,7 @@ def data_mpii(
     print(convert_mpii(annotation, images, output, ground_truth))
 
 
-DATA_COMMANDS = {
+DATA_COMMANDS: dict[str, Callable[..., None]] = {
     "puppets": data_puppets,
     "coco": data_coco,
     "coco-subset": data_coco_subset,

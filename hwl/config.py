@@ -9,17 +9,28 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import functools
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Literal,
+    TypeVar,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import msgspec
 from msgspec import Meta
 
 from hwl.errors import HwlError
 
-Config = TypeVar("Config")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Config = TypeVar("Config", bound="DataclassInstance")
 
 LARGEST = 2**31 - 1  # of what is counted: persons, steps
 BOUNDS = ("gt", "ge", "le", "multiple_of", "description")  # of msgspec's, those used here
@@ -75,7 +86,7 @@ def build(cls: type[Config], values: Mapping[str, object]) -> Config:
         HwlError: an unknown key (naming the nearest), a missing key or a value that the field does
             not allow (naming what it allows).
     """
-    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    fields = {field.name: field for field in dataclasses.fields(cls)}
     for key in values:
         if key not in fields:
             nearest = difflib.get_close_matches(key, fields, n=1, cutoff=0.0)[0]
@@ -87,7 +98,7 @@ def build(cls: type[Config], values: Mapping[str, object]) -> Config:
     return cls(**{name: checked(name, value, hints[name]) for name, value in values.items()})
 
 
-def check(config: object) -> None:
+def check(config: DataclassInstance) -> None:
     """Check the values of a configuration, to be called from its `__post_init__`.
 
     Raises:
@@ -151,7 +162,6 @@ def _range(bounds: Mapping[str, float]) -> str:
     return words
 
 
-@functools.cache
-def _hints(cls: type) -> dict[str, Any]:
+def _hints(cls: type[DataclassInstance]) -> dict[str, Any]:
     hints = get_type_hints(cls, include_extras=True)
     return {field.name: hints[field.name] for field in dataclasses.fields(cls)}

@@ -31,9 +31,8 @@ class EvaluateConfig:
     kind: ClassVar[str] = "evaluate"
     output: FilePath  # the run's folder
     weights: FilePath  # weights file of hwl, any checkpoint or URL with `model`, or openmmlab
-    model: OptionalName = (
-        ""  # of create_model, if the weights do not name their model (empty: they do)
-    )
+    # Of create_model, if the weights do not name their model (empty: they do).
+    model: OptionalName = ""
     data: FilePath  # folder in COCO's layout
     split: Name = "val2017"  # annotations/person_keypoints_<split>.json
     limit: CountOrZero = 0  # use the first so many persons (0: all)
@@ -47,13 +46,11 @@ class EvaluateConfig:
     threads: Threads = 0  # CPU threads (0: torch's default)
     # Of hwl.inference.runtimes, or auto: the fastest of float32 precision here.
     runtime: Name = "eager"
-    calibration_data: OptionalPath = (
-        ""  # folder in COCO's layout whose persons calibrate an int8 runtime
-    )
+    # Folder in COCO's layout whose persons calibrate an int8 runtime.
+    calibration_data: OptionalPath = ""
     calibration_split: Name = "train2017"  # annotations/person_keypoints_<split>.json there
-    bootstrap: Annotated[int, Meta(ge=0, le=100_000)] = (
-        200  # resamplings of the images for the interval of AP (0: none)
-    )
+    # Resamplings of the images for the interval of AP (0: none).
+    bootstrap: Annotated[int, Meta(ge=0, le=100_000)] = 200
 
     def __post_init__(self) -> None:
         """Check every value; raises HwlError."""

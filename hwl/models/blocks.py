@@ -7,6 +7,7 @@ without a renaming table.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 
 from torch import Tensor, nn
@@ -115,6 +116,27 @@ def init_normal(module: nn.Module, std: float = 0.001) -> None:
                 nn.init.zeros_(part.bias)
 
 
+class Features(nn.Sequential):
+    """The layers of a torchvision model that make a backbone, under their own names.
+
+    Args:
+        layers: by name, in the order of the forward pass.
+        out_channels: of the last one.
+        units: mmpose's names of the convolution units, for checkpoints with its keys; see
+            `unit_names`.
+
+    Attributes:
+        checkpoint_names: mmpose's module names to those here.
+    """
+
+    def __init__(
+        self, layers: Iterable[tuple[str, nn.Module]], out_channels: int, units: Iterable[str] = ()
+    ) -> None:
+        super().__init__(OrderedDict(layers))
+        self.out_channels = out_channels
+        self.checkpoint_names = unit_names(units, self) if units else {}
+
+
 def torchvision_model(build: Callable[..., nn.Module], weights: WeightsEnum | None) -> nn.Module:
     """torchvision's model made by `build`, its ImageNet weights downloaded on first use.
 
@@ -124,9 +146,10 @@ def torchvision_model(build: Callable[..., nn.Module], weights: WeightsEnum | No
     try:
         return build(weights=weights)
     except OSError as error:
+        url = weights.url if weights else ""
         raise HwlError(
-            f"torchvision's ImageNet weights could not be fetched from {weights.url} ({error}); "
-            "fetch the file elsewhere and put it in ~/.cache/torch/hub/checkpoints"
+            f"torchvision's ImageNet weights could not be fetched from {url} ({error}); fetch the "
+            "file elsewhere and put it in ~/.cache/torch/hub/checkpoints"
         ) from error
 
 

@@ -7,12 +7,15 @@ Its blocks weight channels by what all branches hold in place of mixing them by 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from hwl.models.blocks import ConvUnit, SqueezeExcite, init_normal, relu
+from hwl.models.heads import PointwiseHead
+from hwl.models.pose import Parts
 
 STEM = 32
 WIDTHS = (40, 80, 160, 320)  # channels of the branches, the finest first
@@ -69,7 +72,7 @@ class CrossResolutionWeighting(nn.Module):
 
     def forward(self, branches: Sequence[Tensor]) -> list[Tensor]:
         """Branches (N, C_i, H_i, W_i) -> the same shapes."""
-        coarsest = branches[-1].shape[-2:]
+        coarsest = (branches[-1].shape[-2], branches[-1].shape[-1])
         pooled = [functional.adaptive_avg_pool2d(branch, coarsest) for branch in branches]
         weights = self.conv2(self.conv1(torch.cat(pooled, dim=1))).split(self.widths, dim=1)
         # By index here and below: while a model is traced, what was split cannot be iterated.
@@ -137,8 +140,9 @@ class LiteModule(nn.Module):
         for layers in self.fuse_layers:
             # As published, and as the published weights need it: the finest branch enters every
             # sum twice, and enters those of the coarser branches in its own fused state.
-            total = layers[0](branches[0])
-            for layer, branch in zip(layers, branches, strict=True):
+            of_target = cast(nn.ModuleList, layers)  # what iterating says of its parts is less
+            total = of_target[0](branches[0])
+            for layer, branch in zip(of_target, branches, strict=True):
                 total = total + layer(branch)
             if not fused:
                 branches = [total, *branches[1:]]
@@ -208,3 +212,13 @@ class LiteHRNet(nn.Module):
         branches = self.stage1([*branches, self.transition1["2"](branches[-1])])
         branches = self.stage2([*branches, self.transition2["3"](branches[-1])])
         return self.head_layer(branches)
+
+
+def litehrnet18(num_keypoints: int) -> Parts:
+    """Lite-HRNet-18 and its head for K keypoints."""
+    return LiteHRNet((2, 4, 2)), PointwiseHead(LiteHRNet.out_channels, num_keypoints)
+
+
+def litehrnet30(num_keypoints: int) -> Parts:
+    """Lite-HRNet-30 and its head for K keypoints."""
+    return LiteHRNet((3, 8, 3)), PointwiseHead(LiteHRNet.out_channels, num_keypoints)

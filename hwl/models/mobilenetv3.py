@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from hwl.models.blocks import (
     Activation,
     ConvUnit,
+    Features,
     SqueezeExcite,
     hard_sigmoid,
     hard_swish,
@@ -102,7 +103,7 @@ class MobileNetV3Big(nn.Sequential):
         init_kaiming(self)
 
 
-def torchvision_mobilenetv3(imagenet: bool) -> nn.Module:
+def torchvision_mobilenetv3(imagenet: bool) -> Features:
     """torchvision's MobileNetV3-Large up to its 960-channel layer, an alternative backbone.
 
     Args:
@@ -112,6 +113,5 @@ def torchvision_mobilenetv3(imagenet: bool) -> nn.Module:
         HwlError: the weights cannot be downloaded.
     """
     weights = torchvision.models.MobileNet_V3_Large_Weights.IMAGENET1K_V2 if imagenet else None
-    features = torchvision_model(torchvision.models.mobilenet_v3_large, weights).features
-    features.out_channels = 960
-    return features
+    model = torchvision_model(torchvision.models.mobilenet_v3_large, weights)
+    return Features(model.get_submodule("features").named_children(), out_channels=960)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 from torch import Tensor, nn
 
 from hwl.errors import HwlError
+
+# A backbone, (N, 3, H, W) -> features, and a head, features -> (N, K, H/4, W/4) heatmaps.
+Parts: TypeAlias = tuple[nn.Module, nn.Module]
 
 
 class PoseNet(nn.Module):

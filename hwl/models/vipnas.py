@@ -9,7 +9,9 @@ from __future__ import annotations
 from torch import nn
 
 from hwl.models.blocks import ConvUnit, HalfHardSigmoid, hard_swish, init_normal, relu
+from hwl.models.heads import DeconvHead
 from hwl.models.mobilenetv3 import InvertedResidual
+from hwl.models.pose import Parts
 
 # blocks, kernel, expansion, groups, output channels, squeeze-excite, activation, first stride
 STAGES = (
@@ -48,3 +50,9 @@ class VipnasMobileNetV3(nn.Sequential):
                 self.add_module(f"layer{len(self)}", layer)  # conv1 makes the first one layer1
                 channels = width
         init_normal(self)
+
+
+def vipnas_mbv3(num_keypoints: int) -> Parts:
+    """The backbone and ViPNAS's head for K keypoints."""
+    features = VipnasMobileNetV3()
+    return features, DeconvHead(features.out_channels, num_keypoints, "grouped", channels=160)

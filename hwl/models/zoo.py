@@ -9,65 +9,22 @@ from typing import get_type_hints
 
 from hwl.config import checked
 from hwl.errors import HwlError
-from hwl.models.heads import DeconvHead, PointwiseHead
-from hwl.models.litehrnet import LiteHRNet
+from hwl.models.litehrnet import litehrnet18, litehrnet30
 from hwl.models.mobilenetv2 import mobilenetv2
-from hwl.models.mobilenetv3 import MobileNetV3Big, torchvision_mobilenetv3
-from hwl.models.pose import PoseNet
+from hwl.models.ours import ours
+from hwl.models.pose import Parts, PoseNet
 from hwl.models.shufflenetv2 import shufflenetv2
-from hwl.models.vipnas import VipnasMobileNetV3
+from hwl.models.vipnas import vipnas_mbv3
 
-BACKBONES = {
-    "mobilenetv3-big": lambda convention: MobileNetV3Big(convention),
-    "torchvision": lambda convention: torchvision_mobilenetv3(imagenet=False),
-    "torchvision-imagenet": lambda convention: torchvision_mobilenetv3(imagenet=True),
-}
-
-
-def _ours(
-    num_keypoints: int,
-    attention: tuple[str, ...] = ("none", "none", "full"),
-    head: str = "lite",
-    hard_sigmoid: str = "(x+3)/6",
-    backbone: str = "mobilenetv3-big",
-) -> tuple:
-    """Li and Xiang's model; the options are its ablations."""
-    if backbone not in BACKBONES:
-        raise HwlError(f"backbone '{backbone}' is not one of {', '.join(BACKBONES)}")
-    features = BACKBONES[backbone](hard_sigmoid)
-    return features, DeconvHead(features.out_channels, num_keypoints, head, attention, hard_sigmoid)
-
-
-def _mobilenetv2(num_keypoints: int, imagenet: bool = False) -> tuple:
-    features = mobilenetv2(imagenet)
-    return features, DeconvHead(features.out_channels, num_keypoints, "dense")
-
-
-def _shufflenetv2(num_keypoints: int, imagenet: bool = False) -> tuple:
-    features = shufflenetv2(imagenet)
-    return features, DeconvHead(features.out_channels, num_keypoints, "dense")
-
-
-def _vipnas_mbv3(num_keypoints: int) -> tuple:
-    features = VipnasMobileNetV3()
-    return features, DeconvHead(features.out_channels, num_keypoints, "grouped", channels=160)
-
-
-def _litehrnet18(num_keypoints: int) -> tuple:
-    return LiteHRNet((2, 4, 2)), PointwiseHead(LiteHRNet.out_channels, num_keypoints)
-
-
-def _litehrnet30(num_keypoints: int) -> tuple:
-    return LiteHRNet((3, 8, 3)), PointwiseHead(LiteHRNet.out_channels, num_keypoints)
-
-
-MODELS: dict[str, Callable[..., tuple]] = {
-    "ours": _ours,
-    "mobilenetv2": _mobilenetv2,
-    "shufflenetv2": _shufflenetv2,
-    "vipnas_mbv3": _vipnas_mbv3,
-    "litehrnet18": _litehrnet18,
-    "litehrnet30": _litehrnet30,
+# What makes a model's parts from a number of keypoints and its own options, by its name. A new
+# model is a file and a line here; help texts, tables and figures have it from then on.
+MODELS: dict[str, Callable[..., Parts]] = {
+    "ours": ours,
+    "mobilenetv2": mobilenetv2,
+    "shufflenetv2": shufflenetv2,
+    "vipnas_mbv3": vipnas_mbv3,
+    "litehrnet18": litehrnet18,
+    "litehrnet30": litehrnet30,
 }
 
 
@@ -96,11 +53,7 @@ def create_model(name: str, num_keypoints: int = 17, **options: object) -> PoseN
         name: a key of MODELS. "ours" is the paper's model, 3,077,882 parameters at 17 keypoints;
             the others are the peers that it is compared with.
         num_keypoints: heatmaps to predict.
-        options: of "ours": `attention` (three names of `hwl.models.attention.ATTENTIONS`, one a
-            stage), `head` ("lite", "dense" or "grouped"), `hard_sigmoid` ("(x+3)/6" or
-            "(x+1)/2") and `backbone` ("mobilenetv3-big", "torchvision" or
-            "torchvision-imagenet"). Of "mobilenetv2" and "shufflenetv2": `imagenet`, True to
-            start from torchvision's ImageNet weights.
+        options: the model's own, the parameters of its function in MODELS after the first.
 
     Raises:
         HwlError: an unknown name or option.
@@ -109,4 +62,5 @@ def create_model(name: str, num_keypoints: int = 17, **options: object) -> PoseN
     if num_keypoints < 1:
         raise HwlError(f"num_keypoints is {num_keypoints}: a model needs at least one keypoint")
     config = {"name": name, "num_keypoints": num_keypoints, **options}
-    return PoseNet(*MODELS[name](num_keypoints, **options), config=config)
+    backbone, head = MODELS[name](num_keypoints, **options)
+    return PoseNet(backbone, head, config)

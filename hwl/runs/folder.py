@@ -33,7 +33,10 @@ class RunConfig(Protocol):
     """What a run is told: a dataclass with the run's folder and, for all of its class, a kind."""
 
     kind: ClassVar[str]
-    output: str
+
+    @property
+    def output(self) -> str:
+        """The run's folder."""
 
 
 def partial_folder(folder: Path) -> Path:
