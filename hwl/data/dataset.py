@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset
 
 from hwl.codec import HeatmapCodec
 from hwl.data.annotations import Annotations
@@ -34,6 +33,15 @@ class Sample(NamedTuple):
     crop: Tensor
     target: Tensor
     weight: Tensor
+
+    def to(self, device: torch.device) -> Sample:
+        """The same on a device; from pinned memory the copy runs beside what follows."""
+        return Sample._make(part.to(device, non_blocking=True) for part in self)
+
+    def split(self, parts: int) -> list[Sample]:
+        """A batch in so many parts, whose sizes differ by one at most."""
+        pieces = [part.tensor_split(parts) for part in self]
+        return [Sample._make(piece) for piece in zip(*pieces, strict=True)]
 
 
 class PersonDataset(Dataset):
@@ -90,26 +98,6 @@ class PersonDataset(Dataset):
             torch.from_numpy(target),
             torch.from_numpy(weight),
         )
-
-
-class EpochSampler(Sampler):
-    """Yields (epoch, index) in an order that follows from seed and epoch alone.
-
-    Set `epoch` before iterating; set `start` to go on in the middle of an epoch.
-    """
-
-    def __init__(self, length: int, seed: int) -> None:
-        self.length = length
-        self.seed = seed
-        self.epoch = 0
-        self.start = 0
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.length)
-        return ((self.epoch, int(index)) for index in order[self.start :])
-
-    def __len__(self) -> int:
-        return self.length - self.start
 
 
 def single_threaded_opencv(worker: int) -> None:

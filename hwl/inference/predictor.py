@@ -67,7 +67,7 @@ class ImageCrops(Dataset):
         self.input_size = codec.input_size
         order = np.argsort(boxes.image_index, kind="stable")
         starts = np.flatnonzero(np.diff(boxes.image_index[order], prepend=-1))
-        self.groups = np.split(order, starts[1:])
+        self.groups = np.split(order, starts[1:]) if len(order) else []
 
     def __len__(self) -> int:
         return len(self.groups)

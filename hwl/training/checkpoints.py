@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -19,7 +20,7 @@ def save_checkpoint(path: Path, state: dict[str, object]) -> None:
         os.fsync(file.fileno())
 
 
-def load_checkpoint(path: Path) -> dict[str, object]:
+def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read what `save_checkpoint` wrote, with `weights_only=True`.
 
     Raises:

@@ -47,6 +47,7 @@ class TrainConfig:
     sigma: Sigma = 2.0  # of the target Gaussian, heatmap cells
     epochs: Annotated[int, Meta(ge=1, le=100_000)] = 210
     batch_size: BatchSize = 64  # persons a step on each device
+    accumulate: Count = 1  # parts that a batch is computed in, one after the other, to save memory
     lr: Annotated[float, Meta(gt=0, le=10)] = 5e-4  # Adam's learning rate
     warmup_steps: CountOrZero = 500  # linear warm-up from 0.001 lr
     # Epochs after which the rate is a tenth.
@@ -57,6 +58,8 @@ class TrainConfig:
     seed: Seed = 0
     # auto: bf16 on a GPU that has it, else no.
     precision: Literal["auto", "no", "fp16", "bf16"] = "auto"
+    processes: Workers = 0  # to start here, one a GPU (0: this one alone, or the launcher's)
+    sync_batch_norm: bool = False  # batch normalization over the batches of all processes
     workers: Workers = 2  # data-loading processes on each device
     threads: Threads = 0  # CPU threads of torch (0: its default)
     checkpoint_steps: Count = 500  # steps between checkpoints inside an epoch

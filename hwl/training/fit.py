@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator, PartialState
+from accelerate import Accelerator
 from accelerate.utils import set_seed
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from hwl.allocator import keep_freed_memory
 from hwl.codec import HeatmapCodec
 from hwl.data.annotations import Annotations, Boxes, load_detections, load_split
+from hwl.data.batches import EpochBatches
 from hwl.data.crops import Augmentation, normalize
-from hwl.data.dataset import EpochSampler, PersonDataset, Sample, single_threaded_opencv
+from hwl.data.dataset import PersonDataset, Sample, single_threaded_opencv
 from hwl.data.loading import delivered
 from hwl.errors import HwlError
-from hwl.evaluation.evaluate import evaluate
 from hwl.evaluation.pck import check_metric
 from hwl.losses import HeatmapWeightingLoss
 from hwl.models import create_model, load_weights
 from hwl.models.zoo import check_model
 from hwl.progress import progress
 from hwl.runs.folder import RunFolder
+from hwl.training.batch_norm import share_batch_norm
 from hwl.training.config import TrainConfig
+from hwl.training.processes import join_group, launched, spread, told_when_lost
 from hwl.training.state import TrainingState
+from hwl.training.validation import validate
 
 WARMUP_FACTOR = 0.001
 DROP_FACTOR = 0.1
@@ -43,8 +48,8 @@ def fit(config: TrainConfig) -> list[dict[str, float]]:
     """Train a model and leave a run folder with its best and last weights.
 
     The folder is built as `<output>.partial` and renamed at the end; calling `fit` again after a
-    kill goes on from the last checkpoint there, bit for bit on a CPU. Runs on one device, or on all
-    that `accelerate launch` or `torchrun` gives.
+    kill goes on from the last checkpoint there, bit for bit on a CPU. Runs on one device, or in as
+    many processes as `config.processes`, `accelerate launch` or `torchrun` starts.
 
     Returns:
         The history, as `train`.
@@ -52,9 +57,10 @@ def fit(config: TrainConfig) -> list[dict[str, float]]:
     Raises:
         HwlError: as `train`, or an output that this run may not have.
     """
-    run, processes = RunFolder.of(config), PartialState()
+    run, processes = RunFolder.of(config), join_group()
     if processes.is_main_process:
         run.begin()
+    processes.wait_for_everyone()
     try:
         history = train(config, run.path)
         if processes.is_main_process:
@@ -81,74 +87,84 @@ def train(config: TrainConfig, folder: Path) -> list[dict[str, float]]:
         evaluated, the metrics.
 
     Raises:
-        HwlError: bad configuration or data, or a partial run with another configuration.
+        HwlError: bad configuration or data, a partial run with another configuration, a loss that
+            is NaN, or a process that is lost.
     """
-    if config.threads:
-        torch.set_num_threads(config.threads)
+    if config.processes and not launched():
+        return spread(config.processes, train, config=config, folder=folder)
     keep_freed_memory()
     data = Path(config.data)
     # What needs no data is refused before they are read.
     precision = _precision(config.precision)
     loss_function = HeatmapWeightingLoss(config.weight_function)
     check_model(config.model, config.model_options)
-    train = load_split(data, config.train_split).first(config.train_limit)
+    learned = load_split(data, config.train_split).first(config.train_limit)
     val = load_split(data, config.val_split).first(config.val_limit)
-    if val.skeleton.keypoints != train.skeleton.keypoints:
-        raise HwlError(f"{val.path} has other keypoints than {train.path}")
+    if val.skeleton.keypoints != learned.skeleton.keypoints:
+        raise HwlError(f"{val.path} has other keypoints than {learned.path}")
     boxes = _val_boxes(config, val)
     codec = HeatmapCodec((config.input_height, config.input_width), config.sigma)
 
+    join_group()
     accelerator = Accelerator(mixed_precision=precision)
+    processes = accelerator.num_processes
+    if config.threads:
+        torch.set_num_threads(config.threads)
     set_seed(config.seed)
-    model = create_model(config.model, len(train.skeleton), **config.model_options)
+    model = create_model(config.model, len(learned.skeleton), **config.model_options)
     if config.init_weights:
         load_weights(model, config.init_weights)
+    if config.sync_batch_norm and processes > 1:
+        share_batch_norm(model, accelerator.device)
     optimizer = torch.optim.Adam(model.parameters(), lr=config.lr)
-    sampler, loader = _loader(config, train, codec)
+    order, loader = _loader(config, learned, codec, accelerator)
     model = model.to(memory_format=torch.channels_last)
-    model, optimizer, loader = accelerator.prepare(model, optimizer, loader)
+    model, optimizer = accelerator.prepare(model, optimizer)
 
     run = TrainingState(config, accelerator, accelerator.unwrap_model(model), optimizer, folder)
     run.resume()
-    steps_per_epoch = len(loader)
-    while run.epoch < config.epochs:
-        started = time.perf_counter()
-        model.train()
-        sampler.epoch = run.epoch
-        sampler.start = run.epoch_step * config.batch_size * accelerator.num_processes
-        batches = progress(
-            delivered(loader), f"epoch {run.epoch + 1}/{config.epochs}", total=len(loader)
-        )
-        for batch in batches:
-            lr = learning_rate(config, run.step, run.epoch)
-            for group in optimizer.param_groups:
-                group["lr"] = lr
-            crops = normalize(batch.crop).contiguous(memory_format=torch.channels_last)
-            loss = loss_function(model(crops), batch.target, batch.weight)
-            optimizer.zero_grad()
-            accelerator.backward(loss)
-            optimizer.step()
-            run.count(loss)
-            if run.epoch_step % config.checkpoint_steps == 0 and run.epoch_step < steps_per_epoch:
-                run.save()
-        record = run.close_epoch(lr, time.perf_counter() - started)
-        if run.epoch % config.evaluate_every == 0 or run.epoch == config.epochs:
-            if accelerator.is_main_process:
-                record |= evaluate(
-                    run.model.eval(),
-                    *(val, boxes, codec, config.metric),
-                    batch_size=config.batch_size,
-                    workers=config.workers,
-                    device=accelerator.device,
-                ).metrics
+
+    def backward(part: Sample, persons: int) -> Tensor:
+        """Add the gradients of a part of a batch of so many persons in all processes."""
+        sample = part.to(accelerator.device)
+        crops = normalize(sample.crop).to(memory_format=torch.channels_last)
+        loss = loss_function(model(crops), sample.target, sample.weight)
+        # The mean of the processes' gradients is then the mean of all persons'.
+        loss = loss * (len(crops) * processes / persons)
+        accelerator.backward(loss)
+        return loss.detach()
+
+    with told_when_lost(processes, run.how_to_go_on):
+        while run.epoch < config.epochs:
+            started = time.perf_counter()
+            model.train()
+            order.epoch, order.start = run.epoch, run.epoch_step
+            for batch in _shown(loader, f"epoch {run.epoch + 1}/{config.epochs}", accelerator):
+                lr = learning_rate(config, run.step, run.epoch)
+                for group in optimizer.param_groups:
+                    group["lr"] = lr
+                persons = order.samples(run.epoch_step)  # of all processes
+                *parts, last = batch.split(min(config.accumulate, persons // processes))
+                optimizer.zero_grad()
+                loss = torch.zeros((), device=accelerator.device)
+                with accelerator.no_sync(model):  # until the last part has been added
+                    for part in parts:
+                        loss += backward(part, persons)
+                loss += backward(last, persons)
+                optimizer.step()
+                run.count(loss)
+                if run.epoch_step % config.checkpoint_steps == 0 and run.epoch_step < order.steps:
+                    run.save()
+            record = run.close_epoch(lr, time.perf_counter() - started)
+            if run.epoch % config.evaluate_every == 0 or run.epoch == config.epochs:
+                record |= validate(run.model, val, boxes, codec, config, accelerator)
                 run.keep_if_best(record)
-            accelerator.wait_for_everyone()
-        accelerator.print(_line(record, config), flush=True)
-        run.show_on_board(record)
-        run.save()
-    if accelerator.is_main_process:
-        run.finish(train, val)
-    accelerator.wait_for_everyone()
+            accelerator.print(_line(record, config), flush=True)
+            run.show_on_board(record)
+            run.save()
+        if accelerator.is_main_process:
+            run.finish(learned, val)
+        accelerator.wait_for_everyone()
     return run.history
 
 
@@ -189,20 +205,31 @@ def _dataset(config: TrainConfig, train: Annotations, codec: HeatmapCodec) -> Pe
 
 
 def _loader(
-    config: TrainConfig, train: Annotations, codec: HeatmapCodec
-) -> tuple[EpochSampler, DataLoader]:
+    config: TrainConfig, train: Annotations, codec: HeatmapCodec, accelerator: Accelerator
+) -> tuple[EpochBatches, DataLoader]:
     dataset = _dataset(config, train, codec)
-    sampler = EpochSampler(len(dataset), config.seed)
+    order = EpochBatches(
+        length=len(dataset),
+        batch_size=config.batch_size,
+        seed=config.seed,
+        process=accelerator.process_index,
+        processes=accelerator.num_processes,
+    )
     loader = DataLoader(
         dataset,
-        batch_size=config.batch_size,
-        sampler=sampler,
+        batch_sampler=order,
         num_workers=config.workers,
         persistent_workers=config.workers > 0,
         pin_memory=torch.cuda.is_available(),
         worker_init_fn=single_threaded_opencv,
     )
-    return sampler, loader
+    return order, loader
+
+
+def _shown(loader: DataLoader, what: str, accelerator: Accelerator) -> Iterator[Sample]:
+    """The loader's batches; the main process shows a bar."""
+    batches = delivered(loader)
+    return progress(batches, what, len(loader)) if accelerator.is_main_process else batches
 
 
 def _line(record: dict[str, float], config: TrainConfig) -> str:

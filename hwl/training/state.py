@@ -20,7 +20,8 @@ from hwl.training.checkpoints import load_checkpoint, save_checkpoint
 from hwl.training.config import TrainConfig
 
 # Changing these does not change what a run computes, so a killed run may go on with other values.
-MACHINE_FIELDS = ("output", "workers", "threads", "checkpoint_steps")
+MACHINE_FIELDS = ("output", "workers", "threads", "checkpoint_steps", "processes")
+CHECK_STEPS = 50  # steps between looks at the loss, each of which waits for the device
 
 
 class TrainingState:
@@ -43,33 +44,45 @@ class TrainingState:
         self.step = 0  # over all epochs
         self.epoch = 0  # finished epochs
         self.epoch_step = 0  # steps done in the current epoch
-        self.loss_sum = 0.0  # of the current epoch's steps
+        # Of the current epoch's steps; on the device, so that a step need not wait for it.
+        exact = torch.float32 if accelerator.device.type == "mps" else torch.float64
+        self.loss_sum = torch.zeros((), dtype=exact, device=accelerator.device)
         self.history: list[dict[str, float]] = []
         self.best: dict[str, float] = {}
 
     def count(self, loss: torch.Tensor) -> None:
-        value = loss.item()
-        if value != value:
-            raise HwlError(
-                f"the loss is NaN at step {self.step} (epoch {self.epoch + 1}); lower lr, which is "
-                f"{self.config.lr}, or use precision 'no'"
-            )
-        self.loss_sum += value
+        """Add a step and its loss, a scalar on the device."""
+        self.loss_sum += loss
         self.step += 1
         self.epoch_step += 1
+        if self.step % CHECK_STEPS == 0:
+            self._total_loss()
 
     def close_epoch(self, lr: float, seconds: float) -> dict[str, float]:
+        """Add the epoch's row to the history."""
+        loss = self._total_loss() / self.epoch_step
         self.epoch += 1
         record = {
             "epoch": self.epoch,
             "steps": self.step,
             "lr": lr,
-            "loss": self.loss_sum / self.epoch_step,
+            "loss": loss,
             "seconds": round(seconds, 2),
         }
-        self.epoch_step, self.loss_sum = 0, 0.0
+        self.epoch_step = 0
+        self.loss_sum.zero_()
         self.history.append(record)
         return record
+
+    def _total_loss(self) -> float:
+        """The sum of the epoch's losses so far, the mean of all processes'."""
+        total = self.accelerator.reduce(self.loss_sum, "mean").item()
+        if math.isnan(total):
+            raise HwlError(
+                f"the loss is NaN at step {self.step} (epoch {self.epoch + 1}) or shortly before; "
+                f"lower lr, which is {self.config.lr}, or use precision 'no'"
+            )
+        return total
 
     def keep_if_best(self, record: dict[str, float]) -> None:
         metric = self.config.metric
@@ -93,7 +106,8 @@ class TrainingState:
                     board.add_scalar(name, value, record["epoch"])
 
     def save(self) -> None:
-        """Write the checkpoint and the history so far."""
+        """Write the checkpoint and the history so far; every process calls this."""
+        loss = self._total_loss()
         if not self.accelerator.is_main_process:
             return
         scaler = self.accelerator.scaler
@@ -105,7 +119,8 @@ class TrainingState:
                 "optimizer": self.optimizer.state_dict(),
                 "scaler": scaler.state_dict() if scaler else None,
                 "random": torch.get_rng_state(),
-                "position": [self.step, self.epoch, self.epoch_step, self.loss_sum],
+                "position": [self.step, self.epoch, self.epoch_step, loss],
+                "processes": self.accelerator.num_processes,
                 "history": self.history,
                 "best": self.best,
             },
@@ -126,16 +141,35 @@ class TrainingState:
                     f"{self.folder} holds a run begun with {name}={begun!r}, not {value!r}; go on "
                     "with that value, choose another output or delete the folder"
                 )
+        self._check_processes(state.get("processes", 1))
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         if state["scaler"]:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         torch.set_rng_state(state["random"])
-        self.step, self.epoch, self.epoch_step, self.loss_sum = state["position"]
+        self.step, self.epoch, self.epoch_step, loss = state["position"]
+        self.loss_sum.fill_(loss)
         self.history, self.best = state["history"], state["best"]
         self.accelerator.print(
             f"going on from {self.checkpoint}: epoch {self.epoch}, step {self.step}"
         )
+
+    def _check_processes(self, begun: int) -> None:
+        """Another number of processes would take other batches."""
+        processes = self.accelerator.num_processes
+        if begun != processes:
+            raise HwlError(
+                f"{self.folder} holds a run begun with {begun} process(es), not {processes}: a "
+                f"step would see {self.config.batch_size * processes} persons instead of "
+                f"{self.config.batch_size * begun}; go on with {begun}, choose another output or "
+                "delete the folder"
+            )
+
+    def how_to_go_on(self) -> str:
+        """What to do after the run was ended from outside."""
+        if self.checkpoint.exists():
+            return f"start it again to go on from {self.checkpoint}"
+        return "start it again; there is no checkpoint yet"
 
     def finish(self, train: Annotations, val: Annotations) -> None:
         """Write what the run leaves."""

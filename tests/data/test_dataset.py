@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from hwl.codec import HeatmapCodec
 from hwl.data import dataset
 from hwl.data.annotations import Annotations, load_annotations
+from hwl.data.batches import EpochBatches
 from hwl.data.crops import (
     Augmentation,
     Crop,
@@ -21,7 +22,7 @@ from hwl.data.crops import (
     keypoints_to_input,
     warp,
 )
-from hwl.data.dataset import EpochSampler, PersonDataset, Sample, single_threaded_opencv
+from hwl.data.dataset import PersonDataset, Sample, single_threaded_opencv
 from hwl.errors import HwlError
 from hwl.skeletons import COCO
 
@@ -172,12 +173,12 @@ def test_three_in_ten_samples_are_shifted_by_up_to_a_fifth_of_the_box(
 
 def epoch_of_batches(annotations: Annotations, workers: int) -> list[Sample]:
     found = samples(annotations, Augmentation(), seed=3)
-    order = EpochSampler(len(found), seed=3)
+    order = EpochBatches(len(found), 3, seed=3)
     order.epoch = 2
     return list(
         DataLoader(
-            *(found, 3),
-            sampler=order,
+            found,
+            batch_sampler=order,
             num_workers=workers,
             worker_init_fn=single_threaded_opencv,
         )
@@ -189,29 +190,3 @@ def test_samples_do_not_depend_on_the_number_of_workers(annotations: Annotations
 
     assert [len(batch.weight) for batch in here] == [3, 1]
     assert all(same(a, b) for a, b in zip(here, elsewhere, strict=True))
-
-
-def order_of(epoch: int, seed: int = 0, start: int = 0, length: int = 50) -> list[tuple[int, int]]:
-    sampler = EpochSampler(length, seed)
-    sampler.epoch, sampler.start = epoch, start
-    order = list(sampler)
-    assert len(sampler) == len(order)
-    return order
-
-
-def test_an_epoch_has_every_index_once() -> None:
-    order = order_of(epoch=4)
-
-    assert sorted(order) == [(4, i) for i in range(50)]
-
-
-def test_the_order_follows_from_seed_and_epoch() -> None:
-    indices = [[i for _, i in order_of(epoch, seed)] for epoch, seed in [(0, 0), (1, 0), (0, 1)]]
-
-    assert indices[0] == [i for _, i in order_of(0, 0)]
-    assert indices[0] != indices[1] != indices[2] != indices[0]
-
-
-@pytest.mark.parametrize("start", [0, 1, 49, 50])
-def test_start_goes_on_exactly_where_the_epoch_was_left(start: int) -> None:
-    assert order_of(epoch=3, start=start) == order_of(epoch=3)[start:]

@@ -8,7 +8,6 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -50,9 +49,7 @@ def val_metric(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[float]], None]
 
     def be(values: list[float]) -> None:
         left = iter(values)
-        monkeypatch.setattr(
-            training, "evaluate", lambda *_, **__: SimpleNamespace(metrics={"AP": next(left)})
-        )
+        monkeypatch.setattr(training, "validate", lambda *_: {"AP": next(left)})
 
     return be
 
@@ -201,6 +198,27 @@ def test_initial_weights_are_taken_from_a_checkpoint(
             torch.testing.assert_close(after[key], before[key], msg=key)
 
 
+def test_a_batch_computed_in_parts_gives_the_same_weights(
+    small_training: MakeConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def of_evaluation(images: torch.Tensor, *statistics: object) -> torch.Tensor:
+        return batch_norm(images, *statistics[:4], False, *statistics[5:])
+
+    batch_norm = torch.nn.functional.batch_norm
+    monkeypatch.setattr("torch.nn.functional.batch_norm", of_evaluation)  # parts would differ in it
+    recipe = {"epochs": 1, "train_limit": 7, "lr": 1e-4, "lr_drops": []}
+
+    whole = fit(small_training(tmp_path / "whole", **recipe))
+    parts = fit(small_training(tmp_path / "parts", accumulate=3, **recipe))
+
+    assert parts[0]["loss"] == pytest.approx(whole[0]["loss"], rel=1e-5)
+    expected, found = weights(tmp_path / "whole"), weights(tmp_path / "parts")
+    assert not same(found, expected)  # they were rounded elsewhere
+    for key in expected:
+        if key.endswith((".weight", ".bias")):
+            torch.testing.assert_close(found[key], expected[key], rtol=0, atol=2e-6, msg=key)
+
+
 def test_first_samples_are_those_that_the_run_learns_from(
     small_training: MakeConfig, tmp_path: Path
 ) -> None:
@@ -219,13 +237,11 @@ def test_the_best_epoch_is_chosen_on_detected_boxes_where_they_are_given(
     path = puppets / DETECTIONS
     used = []
 
-    def evaluate(
-        _: object, annotations: Annotations, boxes: Boxes, *__: object, **___: object
-    ) -> SimpleNamespace:
+    def validate(model: object, val: Annotations, boxes: Boxes, *_: object) -> dict[str, float]:
         used.append(boxes)
-        return SimpleNamespace(metrics={"AP": 0.5})
+        return {"AP": 0.5}
 
-    monkeypatch.setattr(training, "evaluate", evaluate)
+    monkeypatch.setattr(training, "validate", validate)
     changes = {"detections": str(path), "val_limit": 0, "epochs": 1, "train_limit": 4}
 
     fit(small_training(tmp_path / "run", **changes))

@@ -1,0 +1,77 @@
+"""Validation during training, shared by all its processes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list, gather_object
+
+from hwl.codec import HeatmapCodec
+from hwl.data.annotations import Annotations, Boxes
+from hwl.evaluation.evaluate import score
+from hwl.inference.poses import Poses
+from hwl.inference.predictor import predict
+from hwl.models import PoseNet
+from hwl.training.config import TrainConfig
+
+
+def validate(
+    model: PoseNet,
+    val: Annotations,
+    boxes: Boxes,
+    codec: HeatmapCodec,
+    config: TrainConfig,
+    accelerator: Accelerator,
+) -> dict[str, float]:
+    """The metrics of a model in boxes of the validation images, with flip test.
+
+    Each process predicts in the boxes of its share of the images, with the weights and batch
+    statistics of the first process, which scores them all.
+
+    Returns:
+        The metrics, in every process.
+    """
+    if accelerator.num_processes > 1:
+        for buffer in model.buffers():
+            torch.distributed.broadcast(buffer, src=0)
+    _, image = np.unique(boxes.image_index, return_inverse=True)
+    mine = np.flatnonzero(image % accelerator.num_processes == accelerator.process_index)
+    share = replace(
+        boxes,
+        image_index=boxes.image_index[mine],
+        boxes=boxes.boxes[mine],
+        scores=boxes.scores[mine],
+    )
+    poses = predict(
+        model.eval(),
+        val,
+        share,
+        codec,
+        batch_size=config.batch_size,
+        workers=config.workers,
+        device=accelerator.device,
+    )
+    parts = gather_object([(mine, poses)])
+    found: list[dict[str, float] | None] = [None]
+    if accelerator.is_main_process:
+        found = [score(val, boxes, _together(parts), codec, config.metric).metrics]
+    return broadcast_object_list(found)[0]
+
+
+def _together(parts: list[tuple[np.ndarray, Poses]]) -> Poses:
+    """The poses of all boxes in the boxes' order, of (numbers of the boxes, their poses)."""
+    order = np.argsort(np.concatenate([numbers for numbers, _ in parts]))
+
+    def joined(field: str) -> np.ndarray:
+        return np.concatenate([getattr(poses, field) for _, poses in parts])[order]
+
+    return Poses(
+        image_index=joined("image_index"),
+        keypoints=joined("keypoints"),
+        keypoint_scores=joined("keypoint_scores"),
+        box_scores=joined("box_scores"),
+        areas=joined("areas"),
+    )

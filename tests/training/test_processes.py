@@ -1,0 +1,187 @@
+"""One training in several processes: the same weights, and a process that is lost."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from hwl.errors import HwlError
+from hwl.training.checkpoints import load_checkpoint
+from hwl.training.config import TrainConfig
+from hwl.training.fit import fit
+from hwl.training.processes import told_when_lost
+
+MakeConfig = Callable[..., TrainConfig]
+MINUTE = 60  # seconds, in which the loss of a process ends the others
+
+# In double precision, for in single precision Adam makes rounding errors grow to whole steps.
+IN_DOUBLE_PRECISION = """
+import json, sys, torch
+from hwl.training.fit import TrainConfig, fit
+torch.set_default_dtype(torch.float64)
+torch.Tensor.float = torch.Tensor.double
+fit(TrainConfig(**json.loads(sys.argv[1])))
+"""
+# Tells its number, so that a test can end a process of its choice.
+TRAIN = """
+import json, os, sys
+from hwl import cli
+from hwl.training import fit as training
+print("process", os.environ["RANK"], os.getpid(), flush=True)
+sys.argv[1:] = ["train", *(word for name, value in json.loads(sys.argv[1]).items()
+                for word in ("--" + name.replace("_", "-"), *map(str, [value])))]
+cli.main()
+"""
+
+
+@pytest.fixture
+def torchrun(tmp_path: Path) -> Callable[..., subprocess.Popen]:
+    """Starts a script with a configuration in so many processes."""
+
+    def start(script: str, config: dict[str, object], processes: int) -> subprocess.Popen:
+        path = tmp_path / "script.py"
+        path.write_text(script)
+        words = ["-m", "torch.distributed.run", "--nproc-per-node", str(processes), str(path)]
+        return subprocess.Popen(
+            [sys.executable, *words, json.dumps(config)],
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    return start
+
+
+@pytest.mark.slow
+def test_two_processes_with_half_the_batch_each_give_the_weights_of_one(
+    torchrun: Callable[..., subprocess.Popen], small_training: MakeConfig, tmp_path: Path
+) -> None:
+    recipe = {
+        **{"input_width": 64, "train_limit": 15, "epochs": 10, "lr": 3e-4, "lr_drops": []},
+        **{"evaluate_every": 10, "sync_batch_norm": True},
+    }
+    weights = []
+    for processes, batch_size in ((1, 8), (2, 4)):
+        config = small_training(tmp_path / f"{processes}", batch_size=batch_size, **recipe)
+        run = torchrun(IN_DOUBLE_PRECISION, dataclasses.asdict(config), processes)
+        _, errors = run.communicate()
+        assert run.returncode == 0, errors
+        weights.append(load_file(tmp_path / f"{processes}/last.safetensors"))
+
+    assert weights[0]["backbone.conv1.bn.num_batches_tracked"] == 20
+    torch.testing.assert_close(weights[1], weights[0], rtol=0, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_a_lost_process_ends_the_others_and_the_run_goes_on_with_as_many(
+    torchrun: Callable[..., subprocess.Popen], puppets: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "run"
+    config = {
+        **{"output": output, "data": puppets, "input-height": 64, "input-width": 32},
+        **{"epochs": 300, "lr-drops": 200, "train-limit": 12, "val-limit": 3, "batch-size": 2},
+        **{"evaluate-every": 300, "workers": 0, "threads": 1, "checkpoint-steps": 2},
+    }
+    config = {name: str(value) for name, value in config.items()}
+    checkpoint = tmp_path / "run.partial/checkpoint.pt"
+
+    run = torchrun(TRAIN, config, 2)
+    numbers = dict(run.stdout.readline().split()[1:] for _ in range(2))
+    while not checkpoint.exists():
+        assert run.poll() is None, run.stderr.read()
+        time.sleep(0.1)
+    os.kill(int(numbers["1"]), signal.SIGKILL)
+    killed = time.monotonic()
+    _, errors = run.communicate()
+
+    assert time.monotonic() - killed < MINUTE
+    assert run.returncode != 0
+    # The launcher writes to the same place at the same time, at times into the line's end.
+    told = "hwl: one of the 2 processes of this training is lost; start it again to go on from "
+    assert errors.count("hwl: ") == errors.count(f"{told}{checkpoint}") == 1
+    begun = load_checkpoint(checkpoint)
+    assert begun["processes"] == 2
+
+    twice = torchrun(TRAIN, config, 4)
+    _, errors = twice.communicate()
+    assert twice.returncode != 0
+    assert re.search(r"a run begun with 2 process\(es\), not 4", errors)
+
+    again = torchrun(TRAIN, config, 2)
+    said = next(line for line in again.stdout if line.startswith("going on"))
+    again.kill()
+    assert f"step {begun['position'][0]}" in said
+
+
+@pytest.mark.slow
+def test_processes_are_started_as_from_a_notebook(
+    small_training: MakeConfig, tmp_path: Path
+) -> None:
+    history = fit(small_training(tmp_path / "run", processes=2, batch_size=2))
+
+    assert [(record["epoch"], record["steps"]) for record in history] == [(1, 3), (2, 6)]
+    assert (tmp_path / "run/best.safetensors").exists()
+
+
+def test_a_run_begun_with_another_number_of_processes_is_refused(
+    small_training: MakeConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    config = small_training(tmp_path / "run")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("hwl.training.fit.validate", raises(KeyboardInterrupt()))
+        fit(config)
+    checkpoint = tmp_path / "run.partial/checkpoint.pt"
+    torch.save({**load_checkpoint(checkpoint), "processes": 2}, checkpoint)
+
+    with pytest.raises(HwlError, match=r"begun with 2 process\(es\), not 1: .* 4 persons .* of 8"):
+        fit(config)
+
+
+def raises(error: BaseException) -> Callable[..., None]:
+    def function(*_: object) -> None:
+        raise error
+
+    return function
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("[../third_party/gloo/gloo/transport/tcp/pair.cc:544] Connection closed"),
+        torch.distributed.DistBackendError("NCCL communicator was aborted"),
+    ],
+)
+def test_a_broken_connection_is_told_in_a_line(error: RuntimeError) -> None:
+    with (
+        pytest.raises(HwlError, match=r"one of the 2 processes .* is lost; start it again"),
+        told_when_lost(2, lambda: "start it again"),
+    ):
+        raise error
+
+
+def test_other_errors_are_left_as_they_are() -> None:
+    with pytest.raises(RuntimeError, match="shapes differ"), told_when_lost(2, str):
+        raise RuntimeError("shapes differ")
+
+
+def test_being_ended_by_the_launcher_is_told_in_a_line() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+
+    with pytest.raises(HwlError, match="is lost"), told_when_lost(2, str):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(1)
+
+    assert signal.getsignal(signal.SIGTERM) == before
