@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import time
@@ -518,3 +519,44 @@ def test_the_check_names_every_wrong_image(tmp_path: Path) -> None:
     assert first == "2 of 2 images are wrong:"
     assert re.search(r"b\.png is 30x40 pixels, .*val\.json says 40x30", rest[0])
     assert "a.png: there is no such file" in rest[1]
+
+
+HOSTILE = [
+    *(-1, 0, 1, 3, 0.5, 1e9, -1e308, 2**63, -(2**63), float("nan"), float("inf")),
+    *("", "\0", "\ud800", "../..", "a" * 5000, None, True, [], [1], [[]], {}, {"id": 1}),
+]
+
+
+def places(value: object, place: tuple = ()) -> list[tuple]:
+    """The way to every value in a JSON document, containers included."""
+    items = value.items() if isinstance(value, dict) else enumerate(value)
+    found = []
+    for key, inner in items:
+        found.append((*place, key))
+        if isinstance(inner, dict | list):
+            found += places(inner, (*place, key))
+    return found
+
+
+@pytest.mark.filterwarnings("ignore:.*flip_pairs")
+@pytest.mark.parametrize("value", HOSTILE, ids=lambda value: repr(value)[:20])
+def test_any_value_at_any_place_is_used_or_refused_in_one_error(
+    tmp_path: Path, value: object
+) -> None:
+    raw = content()
+    raw["categories"][0].update(skeleton=[[1, 2]], flip_pairs=[["left_eye", "right_eye"]])
+    raw = {name: entries[:1] for name, entries in raw.items()}
+    raw["images"][0]["id"] = raw["annotations"][0]["image_id"]
+    for place in places(raw):
+        changed = json.loads(json.dumps(raw))
+        inner = changed
+        for key in place[:-1]:
+            inner = inner[key]
+        inner[place[-1]] = value
+
+        with contextlib.suppress(HwlError):
+            found = load(tmp_path, changed)
+            boxes = found.ground_truth_boxes()
+            assert np.isfinite(boxes.boxes).all() and (boxes.boxes[:, 2:] > 0).all()
+            assert len(found.first(1).ids) == 1 and len(found.skeleton.flip) == len(found.skeleton)
+            found.read_image(0)
