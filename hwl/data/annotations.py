@@ -175,14 +175,21 @@ class Boxes:
 
 
 def load_split(data: Path, split: str) -> Annotations:
-    """The annotations of one split of a COCO-layout folder.
-
-    Reads `<data>/annotations/person_keypoints_<split>.json` or, of a split whose keypoints are not
-    public, `image_info_<split>.json`. Images are in `<data>/<split>/`, else in `<data>/images/`;
-    those of test-dev2017 are in `<data>/test2017/`.
+    """The annotations of one split of a COCO-layout folder, from `split_files`.
 
     Raises:
         HwlError: as `load_annotations`.
+    """
+    files = split_files(data, split)
+    return load_annotations(files["annotations"], files["images"])
+
+
+def split_files(data: Path, split: str) -> dict[str, Path]:
+    """Where one split of a COCO-layout folder has its `annotations` and its `images`.
+
+    `<data>/annotations/person_keypoints_<split>.json` or, of a split whose keypoints are not
+    public, `image_info_<split>.json`. Images are in `<data>/<split>/`, else in `<data>/images/`;
+    those of test-dev2017 are in `<data>/test2017/`.
     """
     path = data / "annotations" / f"person_keypoints_{split}.json"
     images_only = path.with_name(f"image_info_{split}.json")
@@ -190,7 +197,7 @@ def load_split(data: Path, split: str) -> Annotations:
         path = images_only
     folders = (data / split, data / split.replace("-dev", ""))
     folder = next((folder for folder in folders if folder.is_dir()), data / "images")
-    return load_annotations(path, folder)
+    return {"annotations": path, "images": folder}
 
 
 def load_annotations(path: Path, folder: Path) -> Annotations:

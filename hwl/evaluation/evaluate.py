@@ -231,7 +231,7 @@ def write_evaluation(
     if in_truth:
         write_persons(folder / PERSONS_FILE, persons_of(annotations, in_truth[-1].poses))
     weights = fetch_weights(config.weights, config.model)  # a path, or fetched before and checked
-    inputs = {"weights": weights, "annotations": annotations.path}
+    inputs = {"weights": weights, "annotations": annotations.path, "images": annotations.folder}
     if config.detections:
         inputs["detections"] = Path(config.detections)
     run = provenance(config, inputs)

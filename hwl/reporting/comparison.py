@@ -23,6 +23,7 @@ WIDENED = math.sqrt(2)
 SPEED_MARGIN = 0.25  # of the published speed
 COLUMNS = ("number", "published", "low", "high", "yours", "verdict")
 REPRODUCED, NOT_REPRODUCED = "reproduced", "not reproduced"
+NOTHING = "Nothing is published to compare with."
 METRICS = ("AP", "PCK", "PCKh")
 # What two evaluations must share for their numbers to compare, beside boxes and flip test.
 PROTOCOL = ("decode", "runtime", "input", "images", "persons")
@@ -57,13 +58,15 @@ def compare_runs(yours: Path, published: Path) -> pd.DataFrame:
 def in_words(comparison: pd.DataFrame) -> str:
     """The comparison as plain text, with how many numbers were reproduced."""
     if not len(comparison):
-        return "Nothing is published to compare with."
+        return NOTHING
     table = comparison.to_string(index=False, na_rep="", float_format="{:.3f}".format)
     return f"{table}\n\n{summary(comparison)}"
 
 
 def summary(comparison: pd.DataFrame) -> str:
     """One line: how many numbers were reproduced, and which were not."""
+    if not len(comparison):
+        return NOTHING
     verdicts = comparison["verdict"]
     judged = verdicts.isin([REPRODUCED, NOT_REPRODUCED])
     line = f"{int((verdicts == REPRODUCED).sum())} of {int(judged.sum())} numbers reproduced"

@@ -70,8 +70,8 @@ def accuracy(table: pd.DataFrame) -> Styler:
 
 
 def conditions(config: ReportConfig) -> str:
-    """Markdown on what made the runs: code, hardware, packages."""
-    runs = [read_json(Path(config.runs) / path) for path in each(config, "*/*/run.json")]
+    """Markdown on what made the runs, all of them: code, hardware, packages."""
+    runs = [read_json(path) for path in records(config).values()]
     commits = sorted({run["git"]["commit"][:10] for run in runs if run["git"]})
     cpus = sorted({f"{run['hardware']['cpu']}, {run['hardware']['cores']} cores" for run in runs})
     gpus = sorted({run["hardware"]["gpu"] for run in runs if run["hardware"]["gpu"]})
@@ -80,10 +80,20 @@ def conditions(config: ReportConfig) -> str:
         [
             f"- **code**: commit {', '.join(commits) or 'unknown'}",
             f"- **hardware**: {'; '.join(cpus + gpus)}",
+            f"- **runs**: {len(runs)}",
             f"- **packages**: {', '.join(f'{name} {v}' for name, v in packages.items())}",
             f"- **last run finished** (UTC): {max(run['finished_utc'] for run in runs)}",
         ]
     )
+
+
+def records(config: ReportConfig) -> dict[str, Path]:
+    """`run.json` of every finished run but the report's own, by the run's name."""
+    paths = [Path(path) for path in each(config, "**/run.json")]
+    own = Path(config.output).name
+    return {
+        path.parent.as_posix(): Path(config.runs) / path for path in paths if path.parts[0] != own
+    }
 
 
 def each(config: ReportConfig, pattern: str) -> list[str]:

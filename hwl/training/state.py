@@ -177,6 +177,7 @@ class TrainingState:
         self._write_history()
         write_json(self.folder / "metrics.json", self.best)
         inputs = {"train": train.path, "val": val.path}
+        inputs |= {"train images": train.folder, "val images": val.folder}
         if self.config.detections:
             inputs["detections"] = Path(self.config.detections)
         run = provenance(self.config, inputs) | {

@@ -328,7 +328,7 @@ def test_the_run_folder_has_numbers_protocols_results_and_origin(
     assert [row["boxes"] for row in rows] == ["ground-truth", "ground-truth", "detected"]
     assert json.loads((tmp_path / names[0]).read_text()) == found[-1].results
     run = read_json(tmp_path / "run.json")
-    assert set(run["inputs"]) == {"weights", "annotations", "detections"}
+    assert set(run["inputs"]) == {"weights", "annotations", "images", "detections"}
     assert run["config"]["input_width"] == 64 and run["trained"] == {"epochs": 7}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from hwl.files import write_json, write_table
+from hwl.files import read_json, write_json, write_table
 from hwl.reporting.report import ReportConfig, accuracy, conditions, evaluations
 
 PROTOCOL = {"boxes": "ground-truth", "boxes_from": "x", "flip": True, "decode": "quarter-pixel"}
@@ -48,6 +48,21 @@ def test_runs_of_another_metric_share_the_table(tmp_path: Path) -> None:
     assert table.data["95 % interval"].tolist() == ["0.490 to 0.530", ""]
     assert not {"left_ankle", "neck"} & set(table.data)
     assert "nan" not in table.to_html()
+
+
+def test_the_conditions_count_runs_of_every_kind_but_the_report_itself(tmp_path: Path) -> None:
+    evaluated(tmp_path, "a-seed0", {**PROTOCOL, **NUMBERS})
+    for name, commit in (
+        ("speed", "b" * 40),
+        ("report", "c" * 40),
+        ("ablations.partial", "d" * 40),
+    ):
+        run = read_json(tmp_path / "evaluate/a-seed0/run.json")
+        write_json(tmp_path / name / "run.json", {**run, "git": {"commit": commit}})
+
+    text = conditions(ReportConfig(str(tmp_path / "report"), str(tmp_path)))
+
+    assert "bbbb" in text and "cccc" not in text and "dddd" not in text and "**runs**: 2" in text
 
 
 def test_packages_that_are_not_installed_are_not_among_the_conditions(tmp_path: Path) -> None:
