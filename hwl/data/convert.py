@@ -1,9 +1,11 @@
 """Turn the original LSP and MPII annotations into COCO's layout, so that all data go one path.
 
-A file in COCO's layout holds ``images`` (id, file_name, width, height), ``annotations`` (one per
-person: bbox ``[x, y, w, h]`` and area in pixels, keypoints ``[x, y, v] * K`` in pixels, where ``v``
-is 0 not annotated, 1 annotated but hidden, 2 visible) and one category with the keypoints' names.
+A file in COCO's layout holds `images` (id, file_name, width, height), `annotations` (one per
+person: bbox `[x, y, w, h]` and area in pixels, keypoints `[x, y, v] * K` in pixels, where `v` is 0
+not annotated, 1 annotated but hidden, 2 visible) and one category with the keypoints' names.
 """
+
+from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -27,7 +29,7 @@ HEAD_SHARE = 0.6  # head size over the diagonal of the head box, by MPII's defin
 
 
 class MpiiPerson(msgspec.Struct, rename={"keypoints": "joints", "keypoints_vis": "joints_vis"}):
-    """One entry of ``mpii_{train,val}.json``: pixels counted from 1, scale in units of 200 px."""
+    """One entry of `mpii_{train,val}.json`: pixels counted from 1, scale in units of 200 px."""
 
     image: str
     keypoints: Annotated[list[tuple[float, float]], msgspec.Meta(min_length=16, max_length=16)]
@@ -37,14 +39,22 @@ class MpiiPerson(msgspec.Struct, rename={"keypoints": "joints", "keypoints_vis":
 
 
 def convert_lsp(folder: Path, output_folder: Path) -> list[Path]:
-    """Write ``annotations/person_keypoints_{train,test}.json`` of the original Leeds Sports Pose.
+    """Write `annotations/person_keypoints_{train,test}.json` of the original Leeds Sports Pose.
 
-    ``folder`` is the unpacked lsp_dataset: ``joints.mat``, whose array ``joints`` is (3, 14, 2000)
-    with x, y in pixels and 1 where the keypoint is hidden, and ``images/im0001.jpg`` to im2000.jpg,
-    of which the first thousand train and the second test. A person's box is that of all keypoints,
-    padded by a tenth of its longer side and clipped to the image. Returns the two files.
+    The first thousand images train and the second test. A person's box is that of all keypoints,
+    padded by a tenth of its longer side and clipped to the image.
 
-    Raises HwlError if a file is missing or unreadable or the array is of another shape.
+    Args:
+        folder: the unpacked lsp_dataset: `joints.mat`, whose array `joints` is (3, 14, 2000) with
+            x, y in pixels and 1 where the keypoint is hidden, and `images/im0001.jpg` to
+            im2000.jpg.
+        output_folder: where `annotations/` goes.
+
+    Returns:
+        The two files.
+
+    Raises:
+        HwlError: a file is missing or unreadable, or the array is of another shape.
     """
     path = folder / "joints.mat"
     table = _read_mat(path, "joints", (3, len(LSP), 2000))
@@ -71,15 +81,24 @@ def convert_mpii(
     output: Path,
     ground_truth_mat: Path | None = None,
 ) -> Path:
-    """Write ``output`` from the field's usual ``mpii_train.json`` or ``mpii_val.json``.
+    """Convert the field's usual `mpii_train.json` or `mpii_val.json`.
 
     As HRNet and mmpose read them: the center moves down by 15 px per unit of scale, the box is a
     square of 200 px per unit of scale around it, unclipped and without the padding of 1.25 that the
     data code applies, and pixels count from 0. Annotation ids count the entries from 1.
 
-    ``ground_truth_mat`` is ``mpii_gt_val.mat``, whose ``headboxes_src`` (2 corners, x and y, N) has
-    a head box for each entry; it adds ``head_size`` in pixels, by which PCKh divides. Returns
-    ``output``. Raises HwlError if a file is missing, unreadable or does not fit the other.
+    Args:
+        annotation_json: the file to convert.
+        image_folder: MPII's images.
+        output: the annotation file to write.
+        ground_truth_mat: `mpii_gt_val.mat`, whose `headboxes_src` (2 corners, x and y, N) has a
+            head box for each entry; it adds `head_size` in pixels, by which PCKh divides.
+
+    Returns:
+        `output`.
+
+    Raises:
+        HwlError: a file is missing, unreadable or does not fit the other.
     """
     persons = _read_mpii(annotation_json)
     head_sizes = None
@@ -140,7 +159,7 @@ def _image_entry(image_id: int, folder: Path, name: str) -> dict[str, Any]:
 
 
 def _padded_box(xy: NDArray[np.float64], width: int, height: int) -> NDArray[np.float64]:
-    """Keypoints (J, 2) to ``[x, y, w, h]``, inside the image."""
+    """Keypoints (K, 2) to `[x, y, w, h]`, inside the image."""
     low, high = xy.min(axis=0), xy.max(axis=0)
     padding = LSP_PADDING * (high - low).max()
     low, high = np.clip([low - padding, high + padding], 0, [width, height])
@@ -150,7 +169,7 @@ def _padded_box(xy: NDArray[np.float64], width: int, height: int) -> NDArray[np.
 def _person(
     annotation_id: int, image_id: int, box: NDArray[np.float64], keypoints: NDArray[np.float64]
 ) -> dict[str, Any]:
-    """One annotation; ``keypoints`` is (J, 3)."""
+    """One annotation; keypoints are (K, 3)."""
     flat = [
         value
         for x, y, visibility in keypoints.tolist()

@@ -1,10 +1,12 @@
 """Fetch COCO 2017 for keypoints: say what is fetched and how large, resume, verify, unpack safely.
 
-``pooch.retrieve`` starts over after a broken connection, which an 18 GB archive does not allow;
-hence ``fetch``, of which pooch does only the hashing. The COCO site publishes no hashes: the MD5
+`pooch.retrieve` starts over after a broken connection, which an 18 GB archive does not allow;
+hence `fetch`, of which pooch does only the hashing. The COCO site publishes no hashes: the MD5
 sums are those that public loaders carry and agree upon (PaddleDetection's ppdet/utils/download.py
 among others), and the sizes in bytes likewise, save the rough 1 MB of image_info_test2017.zip.
 """
+
+from __future__ import annotations
 
 import os
 import re
@@ -27,10 +29,15 @@ HOST = "http://images.cocodataset.org"
 
 @dataclass(frozen=True)
 class Download:
-    """One archive of COCO, ``HOST/path.zip`` of ``size`` bytes, and what is taken out of it.
+    """One archive of COCO and what is taken out of it.
 
-    ``members`` are the files or folders wanted, with the paths they have both in the archive and in
-    the data folder; a member folder holds ``images`` files ``.jpg``, 0 says members are files.
+    Attributes:
+        path: the archive is `HOST/path.zip`.
+        size: bytes.
+        md5: its hash.
+        members: files or folders wanted, by the paths they have in the archive and in the data
+            folder.
+        images: files `.jpg` in each member folder; 0 where members are files.
     """
 
     path: str
@@ -49,14 +56,18 @@ class Download:
         return folder / Path(self.url).name
 
     def missing(self, folder: Path) -> list[str]:
-        """Members not in ``folder`` yet; raises HwlError at one with missing images."""
+        """Members that are not in the data folder yet.
+
+        Raises:
+            HwlError: a member is there with another number of images.
+        """
         there = [member for member in self.members if (folder / member).exists()]
         for member in there if self.images else ():
             _require_images(folder / member, self.images, folder / member)
         return [member for member in self.members if member not in there]
 
     def bytes_to_fetch(self, folder: Path) -> int:
-        """Bytes still to come, after what earlier runs left in ``folder``."""
+        """Bytes still to come, after what earlier runs left in the data folder."""
         archive = self.archive(folder)
         left = [path.stat().st_size for path in (archive, part_of(archive)) if path.exists()]
         return max(self.size - sum(left), 0) if self.missing(folder) else 0
@@ -97,7 +108,11 @@ DETECTIONS_HELP = (
 
 
 def plan(splits: Sequence[str] = ANNOTATED) -> list[Download]:
-    """The archives that ``splits`` need, small ones first; raises HwlError at an unknown split."""
+    """The archives that splits need, small ones first.
+
+    Raises:
+        HwlError: an unknown split.
+    """
     for split in splits:
         if split not in SPLITS:
             raise HwlError(f"COCO 2017 has no split {split!r}: choose from {', '.join(SPLITS)}")
@@ -106,9 +121,10 @@ def plan(splits: Sequence[str] = ANNOTATED) -> list[Download]:
 
 
 def describe(folder: Path, splits: Sequence[str] = ANNOTATED) -> str:
-    """A table of what ``download_coco`` would fetch, in GB of 10^9 bytes, and leaves to the user.
+    """A table of what `download_coco` would fetch, in GB of 10^9 bytes, and leaves to the user.
 
-    Raises HwlError as ``plan`` and ``Download.missing`` do.
+    Raises:
+        HwlError: as `plan` and `Download.missing`.
     """
     row = "{:<30} {:>8} {:>8}  {:<70} {}".format
     lines = [row("file", "size/GB", "to fetch", "URL", "provides")]
@@ -129,10 +145,18 @@ def describe(folder: Path, splits: Sequence[str] = ANNOTATED) -> str:
 def download_coco(
     folder: Path, splits: Sequence[str] = ANNOTATED, yes: bool = False, keep_zips: bool = False
 ) -> None:
-    """Print ``describe``, ask unless ``yes``, then fetch and unpack what ``folder`` lacks.
+    """Say what will be fetched, ask, then fetch and unpack what the folder lacks.
 
-    What is there is left alone. Each archive is removed once unpacked, unless ``keep_zips``.
-    Raises HwlError if the disk is too small, and as ``describe``, ``fetch`` and ``extract`` do.
+    What is there is left alone.
+
+    Args:
+        folder: where COCO goes.
+        splits: names in SPLITS.
+        yes: do not ask.
+        keep_zips: keep each archive once it is unpacked.
+
+    Raises:
+        HwlError: the disk is too small; else as `describe`, `fetch` and `extract`.
     """
     print(describe(folder, splits))
     downloads = [download for download in plan(splits) if download.missing(folder)]
@@ -151,12 +175,17 @@ def download_coco(
 
 
 def extract(archive: Path, members: Sequence[str], folder: Path, images: int = 0) -> None:
-    """Unpack ``members`` (files or folders) of a zip ``archive`` into ``folder``.
+    """Unpack members of a zip archive beside their place and rename them when whole.
 
-    They are unpacked beside their place and renamed when whole, so what has its name is complete.
-    With ``images``, each member is a folder that must hold that many ``.jpg``. Raises HwlError if
-    an entry of the archive would leave the folder or is a link, if the archive is damaged or lacks
-    a member, or if the disk is too small.
+    Args:
+        archive: the zip file.
+        members: files or folders in it.
+        folder: where they go.
+        images: files `.jpg` that each member, a folder, must hold; 0 where members are files.
+
+    Raises:
+        HwlError: an entry would leave the folder or is a link, the archive is damaged, encrypted
+            or lacks a member, or the disk is too small.
     """
     scratch = folder / f".{archive.stem}.unpacking"
     shutil.rmtree(scratch, ignore_errors=True)  # left by a run that was killed

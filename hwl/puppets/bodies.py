@@ -194,7 +194,7 @@ def _pose_limbs(
 def sample_body(
     rng: Generator, height: float, center: tuple[float, float], yaw: float | None = None
 ) -> Body:
-    """Draw a figure of some standing height with its keypoints' box centerd, both in pixels.
+    """Draw a figure of some standing height with its keypoints' box centered, both in pixels.
 
     yaw is in degrees: 0 faces the viewer, 90 the image's right, 180 turns the back.
     """

@@ -28,10 +28,17 @@ LABEL = "puppets.json"  # tells how a folder was made
 
 
 def make_puppets(config: PuppetConfig, processes: int | None = None) -> Path:
-    """Draw the data set in COCO's layout, unless it is there already, and return its folder.
+    """Draw the data set in COCO's layout, unless it is there already.
 
-    processes defaults to one for each core; the files do not depend on it.  Raises `HwlError` if
-    the folder holds anything but the puppets of this config.
+    Args:
+        config: the folder, the numbers of images and the seed.
+        processes: that draw (None: one for each core); the files do not depend on it.
+
+    Returns:
+        The folder.
+
+    Raises:
+        HwlError: the folder holds anything but the puppets of this config.
     """
     folder = Path(config.folder)
     made = {field: getattr(config, field) for field in ("train_images", "val_images", "seed")}

@@ -277,7 +277,7 @@ def test_half_bodies_are_three_in_ten_and_of_these_69_in_100_upper() -> None:
     assert upper / (upper + lower) == pytest.approx(0.6915, abs=0.05)
 
 
-def test_a_half_body_is_centerd_on_its_keypoints_and_one_and_a_half_times_their_box() -> None:
+def test_a_half_body_is_centered_on_its_keypoints_and_one_and_a_half_times_their_box() -> None:
     keypoints = body(17)[:11, :2]
     width, height = keypoints.max(0) - keypoints.min(0)
     width, height = max(width, height * 0.75), max(height, width / 0.75)
