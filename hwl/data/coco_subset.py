@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import cv2
 import msgspec
@@ -73,8 +74,8 @@ def make_coco_subset(coco: Path, folder: Path, lists: Path = LISTS) -> Path:
     return folder
 
 
-Image = dict[str, object]
-Persons = list[dict]
+Image = dict[str, Any]
+Persons = list[dict[str, Any]]
 
 
 def _read(coco: Path) -> tuple[dict[int, Image], dict[int, Persons], dict]:
@@ -102,7 +103,8 @@ def _copy(image: Image, persons: Persons, folder: Path, long_side: int) -> tuple
     if not source.is_file():
         raise HwlError(f"{source} is missing: `hwl data coco` fetches it")
     if long_side and max(size) > long_side:
-        size = tuple(round(side * long_side / max(width, height)) for side in size)
+        longer = max(size)
+        size = (round(width * long_side / longer), round(height * long_side / longer))
         pixels = cv2.imread(str(source), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
         if pixels is None:
             raise HwlError(f"{source} cannot be read: fetch it again by `hwl data coco`")
