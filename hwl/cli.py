@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from typing import Annotated
 import tyro
 
 from hwl.cli_data import DATA_COMMANDS
-from hwl.errors import HwlError
+from hwl.errors import HwlError, explained
 from hwl.evaluation.config import EvaluateConfig
 from hwl.runs.command import COMMAND, in_words
 from hwl.training.config import TrainConfig
@@ -224,19 +225,19 @@ def main() -> None:
     except HwlError as error:
         sys.exit(f"hwl: {error}")
     except KeyboardInterrupt:
+        logging.disable()  # asyncio would tell of what was under way
         print("hwl: interrupted", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:  # such as `hwl data check data/coco | head`
         # Python flushes standard output once more at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
-    except OSError as error:  # the disk's and the permissions' ways to fail
-        sys.exit(f"hwl: {error}")
-    except (MemoryError, RuntimeError) as error:
-        if not _is_out_of_memory(error):
+    except Exception as error:
+        name = OSError.__name__ if isinstance(error, OSError) else type(error).__name__
+        told = explained(name, str(error))
+        if told is None:
             raise
-        what = str(error).splitlines()[0] if str(error) else "of this process"
-        sys.exit(f"hwl: memory ran out ({what}): lower batch_size or the input size")
+        sys.exit(f"hwl: {told}")
 
 
 def _run_command(arguments: list[str]) -> None:
@@ -254,14 +255,4 @@ def _run_command(arguments: list[str]) -> None:
         arguments = arguments[1:]
     tyro.extras.subcommand_cli_from_dict(
         commands, prog=program, description=what, args=arguments, registry=registry
-    )
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """Python's, numpy's and torch's ways to say that memory ran out, on the CPU and on a GPU."""
-    said = str(error)
-    return (
-        isinstance(error, MemoryError)
-        or "DefaultCPUAllocator: can't allocate memory" in said
-        or type(error).__name__ == "OutOfMemoryError"
     )

@@ -6,6 +6,7 @@ import ast
 import base64
 import difflib
 import json
+import logging
 import os
 import re
 import shutil
@@ -15,9 +16,10 @@ from pathlib import Path
 
 import nbformat
 import papermill
+from nbclient.exceptions import DeadKernelError
 from nbconvert import HTMLExporter
 
-from hwl.errors import HwlError
+from hwl.errors import HwlError, explained
 from hwl.files import write_text
 from hwl.notebook import BATCH
 from hwl.paths import PROJECT, in_project
@@ -83,6 +85,7 @@ def run(notebook: Path, values: Mapping[str, object]) -> Path:
     with tempfile.TemporaryDirectory() as scratch:
         executed = Path(scratch) / notebook.name
         os.environ[BATCH] = "1"
+        logging.getLogger("papermill").setLevel(logging.CRITICAL)  # errors are told below
         try:
             papermill.execute_notebook(
                 *(notebook, executed, dict(values)),
@@ -91,14 +94,21 @@ def run(notebook: Path, values: Mapping[str, object]) -> Path:
                 progress_bar=False,
                 log_output=True,
                 stdout_file=_Echo(),
-                # The kernel warns of plain sockets at every start; they are this machine's own.
-                extra_arguments=["--IPKernelApp.log_level=ERROR"],
+                # The kernel warns of plain sockets at every start, which are this machine's own,
+                # and of the one that it loses to an interrupt.
+                extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
             )
         except papermill.PapermillExecutionError as error:
-            if error.ename == HwlError.__name__:
-                raise HwlError(f"{notebook.name}: {error.evalue}") from None
+            told = explained(error.ename, error.evalue)
+            if error.ename == HwlError.__name__ or told:
+                raise HwlError(f"{notebook.name}: {told or error.evalue}") from None
             trace = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error.traceback))
             raise HwlError(f"{notebook.name} failed:\n{trace}") from None
+        except DeadKernelError:
+            raise HwlError(
+                f"{notebook.name}: its kernel was killed, most likely because memory ran out: "
+                "lower batch_size or workers, and run again"
+            ) from None
         finally:
             del os.environ[BATCH]
         return _publish(notebook, nbformat.read(executed, as_version=4), folder)

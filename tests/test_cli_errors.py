@@ -95,6 +95,7 @@ def test_an_interrupt_is_one_line_and_status_130(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
 ) -> None:
     monkeypatch.setattr(cli, "COMMANDS", failing_with(KeyboardInterrupt()))
+    monkeypatch.setattr("logging.disable", lambda: None)  # the other tests are in this process
 
     assert ended(monkeypatch, capfd, "fail") == (130, "hwl: interrupted\n")
 

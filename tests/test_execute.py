@@ -7,6 +7,9 @@ import base64
 import dataclasses
 import json
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -230,6 +233,42 @@ def test_a_mistake_found_in_the_notebook_is_told_without_a_traceback(tmp_path: P
 
     assert str(caught.value) == "tiny.ipynb: no data"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("cell", "message"),
+    [
+        ("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)", "its kernel was killed, most"),
+        ('raise OSError(28, "No space left on device", "runs/a")', "[Errno 28] No space left on"),
+        ('raise MemoryError("9 GiB")', "memory ran out (9 GiB): lower batch_size"),
+    ],
+)
+def test_want_of_memory_or_room_in_the_notebook_is_told_in_one_line(
+    cell: str, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(HwlError) as caught:
+        notebooks.run(tiny(tmp_path, cell), {"output": str(tmp_path / "run")})
+
+    assert str(caught.value).startswith(f"tiny.ipynb: {message}")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.slow
+def test_an_interrupt_ends_the_command_and_the_kernel(tmp_path: Path) -> None:
+    path = tiny(tmp_path, "import os, time\nprint(os.getpid(), flush=True)\ntime.sleep(600)")
+    command = [sys.executable, "-m", "hwl", "run", str(path), "-p", "output", str(tmp_path / "run")]
+    running = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+
+    kernel = int(running.stdout.readline())
+    running.send_signal(signal.SIGINT)
+    _, err = running.communicate(timeout=120)
+
+    assert (running.returncode, err) == (130, "hwl: interrupted\n")
+    with pytest.raises(ProcessLookupError):
+        os.kill(kernel, 0)
 
 
 def test_another_error_is_told_with_its_traceback_and_the_older_run_is_kept(
