@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import errno
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,6 +27,24 @@ def replacing(path: Path) -> Iterator[Path]:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def told_when_full(kept: str) -> Iterator[None]:
+    """Make one line of a full disk.
+
+    Args:
+        kept: what is not lost, and what to do.
+
+    Raises:
+        HwlError: the disk, or the user's share of it, is full.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise HwlError(f"{error.strerror} ({error.filename or 'the output'}); {kept}") from error
 
 
 def write_text(path: Path, text: str) -> None:

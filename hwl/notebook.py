@@ -5,14 +5,15 @@ from __future__ import annotations
 import ast
 import os
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import pandas as pd
 
 from hwl import config
-from hwl.files import replacing, write_json, write_table
+from hwl.files import replacing, told_when_full, write_json, write_table
 from hwl.models.published import is_published
 from hwl.paths import in_project, is_path
 from hwl.runs.folder import RunConfig, RunFolder
@@ -58,7 +59,7 @@ class Run(Generic[Job]):
     def save(self, figure: Figure, name: str) -> None:
         """Keep a figure as `<name>.png` and `<name>.svg`."""
         for kind, metadata in (("png", {}), ("svg", {"Date": None})):
-            with replacing(self.folder / f"{name}.{kind}") as partial:
+            with self._writing() as folder, replacing(folder / f"{name}.{kind}") as partial:
                 figure.savefig(partial, format=kind, metadata=metadata)
 
     def table(self, rows: pd.DataFrame | Sequence[Mapping[str, object]], name: str) -> None:
@@ -71,7 +72,8 @@ class Run(Generic[Job]):
         if isinstance(rows, pd.DataFrame):
             rows = rows.to_dict("records")
         if rows:
-            write_table(self.folder / f"{name}.csv", rows)
+            with self._writing() as folder:
+                write_table(folder / f"{name}.csv", rows)
 
     def publish(
         self, metrics: object | None = None, inputs: Mapping[str, Path] | None = None
@@ -83,17 +85,23 @@ class Run(Generic[Job]):
             inputs: files that the run read, for their fingerprints in `run.json` (None: the job has
                 written that file, or the run read none).
         """
-        folder = self.folder
-        if metrics is not None:
-            write_json(folder / "metrics.json", metrics)
-        if inputs is not None or not (folder / "run.json").exists():
-            write_json(folder / "run.json", provenance(self.config, inputs or {}))
+        with self._writing() as folder:
+            if metrics is not None:
+                write_json(folder / "metrics.json", metrics)
+            if inputs is not None or not (folder / "run.json").exists():
+                write_json(folder / "run.json", provenance(self.config, inputs or {}))
         if BATCH in os.environ:
             self._folder.mark(complete=True)
             self._folder.close()
         else:
             self._folder.publish()
             self._published = True
+
+    @contextmanager
+    def _writing(self) -> Iterator[Path]:
+        folder = self.folder
+        with told_when_full(f"what is in {folder} is kept: make room and run the cell again"):
+            yield folder
 
     def close(self) -> None:
         """Let other runs have the output; what is not published stays in the partial folder."""
@@ -103,7 +111,7 @@ class Run(Generic[Job]):
 _current: Run | None = None  # a kernel has one; the next one takes over the output's lock
 
 
-def begin(cls: type[Job], namespace: Mapping[str, object]) -> Run[Job]:
+def begin(cls: type[Job], namespace: Mapping[str, Any]) -> Run[Job]:
     """Begin the run that a notebook's parameters cell spells out; once more, begin it anew.
 
     A training that was interrupted, or finished and not published, goes on.
@@ -123,7 +131,7 @@ def begin(cls: type[Job], namespace: Mapping[str, object]) -> Run[Job]:
     return _current
 
 
-def parameters(cls: type[Job], namespace: Mapping[str, object]) -> Job:
+def parameters(cls: type[Job], namespace: Mapping[str, Any]) -> Job:
     """The configuration that a notebook's parameters cell spells out.
 
     Relative paths start at the project's folder. Weights may also be a URL or "openmmlab", which

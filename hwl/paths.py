@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TypeGuard
 
 # The folder that holds notebooks/ in a clone.
 PROJECT = Path(__file__).resolve().parents[1]
@@ -29,6 +30,6 @@ def from_project(path: str | Path) -> str:
     return absolute.name
 
 
-def is_path(name: str, value: object) -> bool:
+def is_path(name: str, value: object) -> TypeGuard[str]:
     """Whether a parameter is a path that is given; weights may also be a URL or "openmmlab"."""
     return isinstance(value, str) and bool(value) and name.endswith(PATH_FIELDS)

@@ -135,8 +135,7 @@ def test_a_notebook_whose_cells_are_run_again_leaves_the_same_run(
     output = Path(str(values["output"]))
 
     with client.setup_kernel():
-        for cell, index in cells:  # each cell twice
-            client.execute_cell(cell, index)
+        for cell, index in cells:
             client.execute_cell(cell, index)
         first = lasting(output)
         for cell, index in [*cells, cells[-1]]:  # all of them again, and the last once more

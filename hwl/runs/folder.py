@@ -16,12 +16,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import filelock
 
 from hwl.errors import HwlError
-from hwl.files import write_json
+from hwl.files import told_when_full, write_json
 from hwl.paths import PROJECT, is_path
 
 MARKER = ".hwl-run"
@@ -32,6 +32,7 @@ RESUMABLE = ("train",)  # kinds of run that go on where a killed one was
 class RunConfig(Protocol):
     """What a run is told: a dataclass with the run's folder and, for all of its class, a kind."""
 
+    __dataclass_fields__: ClassVar[dict[str, Any]]
     kind: ClassVar[str]
 
     @property
@@ -127,9 +128,7 @@ class RunFolder:
             self.discard()
             raise HwlError(f"{self.output} is another run by now; begin this one again")
         with self._told():
-            for name in set(_files(self.output)) & set(marker["files"]):
-                (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(self.output / name, folder / name, follow_symlinks=False)
+            copy_run(self.output, folder)
         return folder
 
     def mark(self, **more: object) -> None:
@@ -285,6 +284,14 @@ class RunFolder:
             raise HwlError(f"output {str(self._given)[:200]!r} cannot be used: {why}") from error
 
 
+def copy_run(source: Path, target: Path) -> None:
+    """Copy the files that a finished run made into a folder."""
+    marker = read_marker(source) or {}
+    for name in sorted(set(_files(source)) & set(marker.get("files", []))):
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(source / name, target / name, follow_symlinks=False)
+
+
 @contextmanager
 def new_run(config: RunConfig) -> Iterator[Path]:
     """A fresh partial folder to fill; published at the end, removed where something is raised.
@@ -295,7 +302,8 @@ def new_run(config: RunConfig) -> Iterator[Path]:
     run = RunFolder.of(config)
     folder = run.begin()
     try:
-        yield folder
+        with told_when_full(f"nothing of this run is kept, an older one in {run.output} is"):
+            yield folder
     except BaseException:
         run.discard()
         raise

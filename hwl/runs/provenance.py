@@ -62,8 +62,9 @@ def provenance(config: object, inputs: Mapping[str, Path]) -> dict[str, object]:
     return {
         "command": command(),
         "config": relative(dataclasses.asdict(config)),
-        "inputs": {name: _input(path) for name, path in inputs.items()},
+        "inputs": fingerprints(inputs),
         "git": _git(),
+        "code": code_fingerprint(),
         "packages": {name: _version(name) for name in (*PACKAGES, *OPTIONAL_PACKAGES)},
         "python": platform.python_version(),
         "environment": {
@@ -76,6 +77,19 @@ def provenance(config: object, inputs: Mapping[str, Path]) -> dict[str, object]:
         "load_average": [round(value, 2) for value in os.getloadavg()],
         "finished_utc": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
+
+
+def fingerprints(inputs: Mapping[str, Path]) -> dict[str, str]:
+    """Each input's path, relative to the project, and its fingerprint."""
+    return {name: _input(path) for name, path in inputs.items()}
+
+
+def code_fingerprint() -> str:
+    """The first 16 hex digits of a SHA-256 over the package's source, committed or not."""
+    digest = hashlib.sha256()
+    for path in sorted((PROJECT / "hwl").rglob("*.py")):
+        digest.update(f"{path.relative_to(PROJECT).as_posix()}\0".encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def _input(path: Path) -> str:

@@ -26,8 +26,10 @@ from hwl.models import create_model, load_weights
 from hwl.models.zoo import check_model
 from hwl.progress import progress
 from hwl.runs.folder import RunFolder
+from hwl.runs.provenance import fingerprints
 from hwl.training.batch_norm import share_batch_norm
 from hwl.training.config import TrainConfig
+from hwl.training.finished import read_history, take_over
 from hwl.training.processes import join_group, launched, spread, told_when_lost
 from hwl.training.state import TrainingState
 from hwl.training.validation import validate
@@ -76,7 +78,8 @@ def train(config: TrainConfig, folder: Path) -> list[dict[str, float]]:
 
     It leaves `best.safetensors`, `last.safetensors`, `history.csv` (one row an epoch),
     `metrics.json` (the best epoch's numbers), `run.json` (provenance), the checkpoint and, where
-    TensorBoard is installed, `tensorboard/`.
+    TensorBoard is installed, `tensorboard/`. A finished training of the same configuration, data
+    and code, there or published, is taken over.
 
     Args:
         config: the recipe.
@@ -108,6 +111,9 @@ def train(config: TrainConfig, folder: Path) -> list[dict[str, float]]:
     join_group()
     accelerator = Accelerator(mixed_precision=precision)
     processes = accelerator.num_processes
+    inputs = fingerprints(_inputs(config, learned, val))
+    if take_over(config, inputs, folder, accelerator):
+        return read_history(folder)
     if config.threads:
         torch.set_num_threads(config.threads)
     set_seed(config.seed)
@@ -121,7 +127,8 @@ def train(config: TrainConfig, folder: Path) -> list[dict[str, float]]:
     model = model.to(memory_format=torch.channels_last)
     model, optimizer = accelerator.prepare(model, optimizer)
 
-    run = TrainingState(config, accelerator, accelerator.unwrap_model(model), optimizer, folder)
+    bare = accelerator.unwrap_model(model)
+    run = TrainingState(config, accelerator, bare, optimizer, folder, inputs)
     run.resume()
 
     def backward(part: Sample, persons: int) -> Tensor:
@@ -174,6 +181,15 @@ def first_samples(config: TrainConfig, count: int) -> list[Sample]:
     codec = HeatmapCodec((config.input_height, config.input_width), config.sigma)
     dataset = _dataset(config, train, codec)
     return [dataset[0, index] for index in range(min(count, len(dataset)))]
+
+
+def _inputs(config: TrainConfig, train: Annotations, val: Annotations) -> dict[str, Path]:
+    """What a training learns from and is evaluated on."""
+    inputs = {"train": train.path, "val": val.path}
+    inputs |= {"train images": train.folder, "val images": val.folder}
+    if config.detections:
+        inputs["detections"] = Path(config.detections)
+    return inputs
 
 
 def _val_boxes(config: TrainConfig, val: Annotations) -> Boxes:

@@ -5,23 +5,28 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import math
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 
 from hwl.data.annotations import Annotations
 from hwl.errors import HwlError
-from hwl.files import write_json, write_table
+from hwl.files import told_when_full, write_json, write_table
 from hwl.models import PoseNet, save_weights
 from hwl.runs.folder import CHECKPOINT
-from hwl.runs.provenance import provenance
+from hwl.runs.provenance import fingerprint, provenance
 from hwl.training.checkpoints import load_checkpoint, save_checkpoint
 from hwl.training.config import TrainConfig
+from hwl.training.finished import HISTORY, WEIGHTS, differing
 
-# Changing these does not change what a run computes, so a killed run may go on with other values.
-MACHINE_FIELDS = ("output", "workers", "threads", "checkpoint_steps", "processes")
 CHECK_STEPS = 50  # steps between looks at the loss, each of which waits for the device
+# What a checkpoint holds.
+PARTS = {"config", "inputs", "model", "optimizer", "scaler", "random"}
+PARTS |= {"position", "processes", "history", "best"}
 
 
 class TrainingState:
@@ -34,8 +39,18 @@ class TrainingState:
         model: PoseNet,
         optimizer: torch.optim.Optimizer,
         folder: Path,
+        inputs: Mapping[str, str],
     ) -> None:
+        """Args:
+        config: the recipe.
+        accelerator: what moves the model and the batches to their devices.
+        model: the one that is trained, without what the accelerator wraps around it.
+        optimizer: of its parameters.
+        folder: the run's partial folder.
+        inputs: fingerprints of the data.
+        """
         self.config = config
+        self.inputs = dict(inputs)
         self.accelerator = accelerator
         self.model = model
         self.optimizer = optimizer
@@ -94,7 +109,8 @@ class TrainingState:
         if record[metric] > self.best.get(metric, -1.0):
             self.best = record
             if self.accelerator.is_main_process:
-                save_weights(self.model, self.folder / "best.safetensors")
+                with self._told_when_full():
+                    save_weights(self.model, self.folder / "best.safetensors")
 
     def show_on_board(self, record: dict[str, float]) -> None:
         """Add an epoch's numbers to TensorBoard, where that is installed."""
@@ -111,22 +127,22 @@ class TrainingState:
         if not self.accelerator.is_main_process:
             return
         scaler = self.accelerator.scaler
-        save_checkpoint(
-            self.checkpoint,
-            {
-                "config": dataclasses.asdict(self.config),
-                "model": self.model.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "scaler": scaler.state_dict() if scaler else None,
-                "random": torch.get_rng_state(),
-                "position": [self.step, self.epoch, self.epoch_step, loss],
-                "processes": self.accelerator.num_processes,
-                "history": self.history,
-                "best": self.best,
-            },
-        )
-        if self.history:
-            self._write_history()
+        state = {
+            "config": dataclasses.asdict(self.config),
+            "inputs": self.inputs,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": scaler.state_dict() if scaler else None,
+            "random": torch.get_rng_state(),
+            "position": [self.step, self.epoch, self.epoch_step, loss],
+            "processes": self.accelerator.num_processes,
+            "history": self.history,
+            "best": self.best,
+        }
+        with self._told_when_full():
+            save_checkpoint(self.checkpoint, state)
+            if self.history:
+                self._write_history()
 
     def resume(self) -> None:
         """Go on from the checkpoint, where there is one."""
@@ -134,14 +150,8 @@ class TrainingState:
             self.folder.mkdir(parents=True, exist_ok=True)
             return
         state = load_checkpoint(self.checkpoint)
-        for name, value in dataclasses.asdict(self.config).items():
-            begun = state["config"].get(name)
-            if name not in MACHINE_FIELDS and begun != value:
-                raise HwlError(
-                    f"{self.folder} holds a run begun with {name}={begun!r}, not {value!r}; go on "
-                    "with that value, choose another output or delete the folder"
-                )
-        self._check_processes(state.get("processes", 1))
+        self._check_begun(state)
+        self._check_processes(state["processes"])
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         if state["scaler"]:
@@ -171,21 +181,43 @@ class TrainingState:
             return f"start it again to go on from {self.checkpoint}"
         return "start it again; there is no checkpoint yet"
 
+    def _check_begun(self, state: Mapping[str, Any]) -> None:
+        """HwlError unless a checkpoint is of this recipe on these data."""
+        remedy = "choose another output or delete the folder"
+        if not state.keys() >= PARTS:
+            raise HwlError(f"{self.checkpoint} is no checkpoint of this version; {remedy}")
+        for name, begun in differing(self.config, state["config"]).items():
+            raise HwlError(
+                f"{self.folder} holds a run begun with {name}={begun!r}, not "
+                f"{getattr(self.config, name)!r}; go on with that value, {remedy}"
+            )
+        for name, begun in state["inputs"].items():
+            if self.inputs.get(name) != begun:
+                raise HwlError(
+                    f"{self.folder} holds a run begun with other data: {name} was {begun} and is "
+                    f"{self.inputs.get(name)}; bring the old data back, {remedy}"
+                )
+
     def finish(self, train: Annotations, val: Annotations) -> None:
         """Write what the run leaves."""
-        save_weights(self.model, self.folder / "last.safetensors")
-        self._write_history()
-        write_json(self.folder / "metrics.json", self.best)
-        inputs = {"train": train.path, "val": val.path}
-        inputs |= {"train images": train.folder, "val images": val.folder}
-        if self.config.detections:
-            inputs["detections"] = Path(self.config.detections)
-        run = provenance(self.config, inputs) | {
-            "persons": {"train": len(train.annotated()), "val": len(val.annotated())}
-        }
-        write_json(self.folder / "run.json", run)
+        with self._told_when_full():
+            save_weights(self.model, self.folder / "last.safetensors")
+            self._write_history()
+            write_json(self.folder / "metrics.json", self.best)
+            run = provenance(self.config, {}) | {
+                "inputs": self.inputs,
+                "processes": self.accelerator.num_processes,
+                "persons": {"train": len(train.annotated()), "val": len(val.annotated())},
+                "weights": {name: fingerprint(self.folder / name) for name in WEIGHTS},
+            }
+            write_json(self.folder / "run.json", run)
+
+    def _told_when_full(self) -> AbstractContextManager[None]:
+        return told_when_full(
+            f"what is in {self.folder} is kept: make room, and this training goes on from there"
+        )
 
     def _write_history(self) -> None:
         columns = list(dict.fromkeys(key for record in self.history for key in record))
         rows = [{column: record.get(column, "") for column in columns} for record in self.history]
-        write_table(self.folder / "history.csv", rows)
+        write_table(self.folder / HISTORY, rows)

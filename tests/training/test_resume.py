@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,10 +21,11 @@ import pytest
 import torch
 
 from hwl.errors import HwlError
-from hwl.training.checkpoints import load_checkpoint
+from hwl.runs.folder import RunFolder
+from hwl.training.checkpoints import load_checkpoint, save_checkpoint
 from hwl.training.config import TrainConfig
-from hwl.training.fit import fit
-from hwl.training.state import MACHINE_FIELDS
+from hwl.training.finished import MACHINE_FIELDS
+from hwl.training.fit import fit, train
 
 MakeConfig = Callable[..., TrainConfig]
 
@@ -104,6 +107,24 @@ def half_trained(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> Path:
         patch.setattr(count, broken)
         fit(config)
     return Path(config.output + ".partial/checkpoint.pt")
+
+
+@pytest.fixture(scope="module")
+def trained_halfway(small_training: MakeConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The partial folder of a run that broke off at step 3."""
+    folder = tmp_path_factory.mktemp("halfway")
+    with pytest.MonkeyPatch.context() as patch:
+        return half_trained(small_training(folder / "run"), patch).parent
+
+
+@pytest.fixture
+def no_step(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Makes every training step from now on fail."""
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    return lambda: monkeypatch.setattr("hwl.training.fit.TrainingState.count", stop)
 
 
 @pytest.mark.parametrize(("step", "resumed_at"), [(3, 2), (6, 5)])
@@ -192,3 +213,133 @@ def test_a_finished_run_is_made_anew_and_replaces_the_older_one_whole(
     fit(small_training(tmp_path / "run"))
 
     assert_same_run(tmp_path / "run", trained)
+
+
+def test_going_on_with_changed_data_is_refused(
+    small_training: MakeConfig, puppets: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    data = shutil.copytree(puppets, tmp_path / "data")
+    config = small_training(tmp_path / "run", data=str(data))
+    half_trained(config, monkeypatch)
+    file = data / "annotations/person_keypoints_train2017.json"
+    file.write_text(file.read_text() + " ")
+
+    with pytest.raises(
+        HwlError, match=r"run\.partial holds a run begun with other data: train was"
+    ):
+        fit(config)
+
+
+@pytest.mark.parametrize("where", [0.0, 0.01, 0.5, 0.9, 1.0])
+def test_a_checkpoint_with_a_flipped_bit_is_refused(
+    where: float, small_training: MakeConfig, trained_halfway: Path, tmp_path: Path
+) -> None:
+    config = small_training(tmp_path / "run")
+    checkpoint = shutil.copytree(trained_halfway, tmp_path / "run.partial") / "checkpoint.pt"
+    content = bytearray(checkpoint.read_bytes())
+    content[round(where * (len(content) - 1))] ^= 1
+    checkpoint.write_bytes(content)
+
+    with pytest.raises(
+        HwlError, match=r"checkpoint\.pt is not a whole checkpoint .*checksum"
+    ) as told:
+        fit(config)
+
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("content", ["text", "weights", "other parts"])
+def test_a_foreign_checkpoint_is_refused_and_kept(
+    content: str, small_training: MakeConfig, trained_halfway: Path, tmp_path: Path
+) -> None:
+    checkpoint = shutil.copytree(trained_halfway, tmp_path / "run.partial") / "checkpoint.pt"
+    if content == "text":
+        checkpoint.write_text("my notes")
+    elif content == "weights":
+        torch.save({"weight": torch.zeros(3)}, checkpoint)
+    else:
+        save_checkpoint(checkpoint, {"weight": torch.zeros(3)})
+    before = checkpoint.read_bytes()
+
+    with pytest.raises(HwlError, match=r"checkpoint\.pt is no(t a whole)? checkpoint") as told:
+        fit(small_training(tmp_path / "run"))
+
+    assert "\n" not in str(told.value)
+    assert checkpoint.read_bytes() == before
+
+
+def test_a_full_disk_is_told_with_what_is_kept(
+    small_training: MakeConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    calls = 0
+
+    def full(descriptor: int) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(
+        HwlError, match=r"No space left on device .* what is in .*run\.partial is kept"
+    ):
+        fit(small_training(tmp_path / "run"))
+
+    assert load_checkpoint(tmp_path / "run.partial/checkpoint.pt")["position"][0] == 2
+
+
+# A notebook's later cell fails, or it is killed, between the training and its publication.
+def test_a_finished_training_that_was_not_published_is_taken_over(
+    trained: Path, small_training: MakeConfig, no_step: Callable[[], None], tmp_path: Path
+) -> None:
+    config = small_training(tmp_path / "run")
+    run = RunFolder.of(config)
+    first = train(config, run.begin())
+    run.close()
+    assert (run.path / "checkpoint.pt").exists()
+
+    no_step()
+    again = fit(config)
+
+    assert again == first
+    assert_same_run(tmp_path / "run", trained)
+
+
+def test_a_published_training_is_taken_over_with_what_was_added_to_it(
+    trained: Path, small_training: MakeConfig, no_step: Callable[[], None], tmp_path: Path
+) -> None:
+    shutil.copytree(trained, tmp_path / "run")
+    (tmp_path / "run/notes.txt").write_text("mine")
+
+    no_step()
+    fit(small_training(tmp_path / "run"))
+
+    assert (tmp_path / "run/notes.txt").read_text() == "mine"
+    (tmp_path / "run/notes.txt").unlink()
+    assert_same_run(tmp_path / "run", trained)
+
+
+@pytest.mark.parametrize("change", ["seed", "code", "weights", "record"])
+def test_another_training_is_not_taken_over(
+    change: str,
+    trained: Path,
+    small_training: MakeConfig,
+    no_step: Callable[[], None],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    run = shutil.copytree(trained, tmp_path / "run")
+    if change == "code":
+        monkeypatch.setattr("hwl.training.finished.code_fingerprint", lambda: "another")
+    elif change == "weights":
+        (run / "best.safetensors").write_bytes((run / "last.safetensors").read_bytes()[:-1])
+    elif change == "record":
+        (run / "run.json").write_text("[]")
+
+    no_step()
+    with pytest.raises(KeyboardInterrupt):
+        fit(small_training(run, seed=int(change == "seed")))
+
+
+def test_the_checkpoint_goes_when_the_run_is_published(trained: Path) -> None:
+    assert not (trained / "checkpoint.pt").exists()
