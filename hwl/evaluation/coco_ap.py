@@ -27,7 +27,7 @@ def coco_results(
     return [
         {
             "image_id": int(annotations.image_ids[image]),
-            "category_id": 1,
+            "category_id": annotations.category_id,
             "keypoints": triple.ravel().tolist(),
             "score": float(score),
         }
@@ -75,13 +75,13 @@ def _ground_truth(annotations: Annotations) -> COCO:
     truth = COCO()
     truth.dataset = {
         "images": [{"id": int(identity)} for identity in annotations.image_ids],
-        "categories": [{"id": 1, "name": "person"}],
+        "categories": [{"id": annotations.category_id, "name": "person"}],
         "annotations": [
             {
                 # pycocotools marks an unmatched detection with 0, so ids start at 1.
                 "id": number,
                 "image_id": int(annotations.image_ids[image]),
-                "category_id": 1,
+                "category_id": annotations.category_id,
                 "bbox": box.tolist(),
                 "area": float(area),
                 "iscrowd": int(crowd),

@@ -319,6 +319,17 @@ def share_by_loop(
     return shares
 
 
+def test_results_and_ap_are_of_the_files_own_person_category() -> None:
+    annotations = truth()
+    persons = jittered(annotations, 4)
+    fifth = replace(annotations, category_id=5)
+
+    results = coco_results(fifth, persons, persons.box_scores)
+
+    assert {result["category_id"] for result in results} == {5}
+    assert coco_ap(fifth, results) == ap_of(annotations, persons)
+
+
 def test_pck_equals_the_loop_over_torsos() -> None:
     annotations = truth(count=40, skeleton=LSP)
     keypoints = jittered(annotations, 14).keypoints
