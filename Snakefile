@@ -46,7 +46,7 @@ def protocol(variant):
     trained = recipe(variant, 0)
     same = {
         name: trained[name]
-        for name in ("data", "metric", "input_height", "input_width", "threads", "workers")
+        for name in ("data", "metric", "threads", "workers")
         if name in trained
     }
     detected = trained["data"] == config["data"] and not trained.get("val_limit")
@@ -197,7 +197,6 @@ rule loss_weights:
                 "output": os.path.dirname(output[0]),
                 "weights": input.weights,
                 "data": config["data"],
-                **{k: v for k, v in protocol("ours").items() if k.startswith("input_")},
             }
         ),
     log:

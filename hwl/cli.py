@@ -15,6 +15,7 @@ import tyro
 from hwl.cli_data import DATA_COMMANDS
 from hwl.errors import HwlError, explained
 from hwl.evaluation.config import EvaluateConfig
+from hwl.inference.config import DetectConfig, PredictConfig, PredictorConfig
 from hwl.runs.command import COMMAND, in_words
 from hwl.training.config import TrainConfig
 
@@ -75,72 +76,41 @@ def evaluate(config: Annotated[EvaluateConfig, Inline]) -> None:
 
 
 def predict(
-    images: tyro.conf.Positional[tuple[Path, ...]],
-    weights: str,
-    model: str = "",
-    box: Annotated[
-        tyro.conf.UseAppendAction[list[tuple[float, float, float, float]]],
-        tyro.conf.arg(metavar="X Y W H"),
-    ] = [],  # noqa: B006 - tyro copies it
-    output: Path = Path("predictions"),
-    input_height: int = 256,
-    input_width: int = 192,
-    flip: bool = True,
-    runtime: str = "eager",
-    calibration_data: str = "",
-    calibration_split: str = "train2017",
+    images: tyro.conf.Positional[tuple[str, ...]],
+    config: Annotated[PredictConfig, Inline, tyro.conf.UseAppendAction],
 ) -> None:
-    """Draw the keypoints of the persons in images.
+    """Draw the keypoints of the persons in images, folders, globs and videos.
 
     Args:
-        images: image files.
-        weights: weights file of hwl, any checkpoint or URL with --model, or openmmlab.
-        model: of create_model, if the weights do not name their model (empty: they do).
-        box: a person's box in pixels of the image; without one, the whole image is one person.
-        output: folder for the drawings and `keypoints.json`.
-        input_height: pixels.
-        input_width: pixels.
-        flip: use the flip test.
-        runtime: of hwl.inference.runtimes, or auto: the fastest of float32 precision here.
-        calibration_data: folder in COCO's layout whose persons calibrate an int8 runtime.
-        calibration_split: of that folder.
+        images: image files, folders, globs and videos.
     """
-    from hwl.reporting.drawing import predict_and_draw
+    from hwl.inference.predict import predict_files
 
-    if not images:
-        raise HwlError("predict needs at least one image file")
-    size = (input_height, input_width)
-    calibration = (calibration_data, calibration_split)
-    for path in predict_and_draw(
-        images, weights, box, output, size, flip, model, runtime, calibration
-    ):
+    for path in predict_files(images, config):
         print(path)
+
+
+def detect(config: Annotated[DetectConfig, Inline]) -> None:
+    """Find the persons of a split and write them as a detections file for evaluate."""
+    from hwl.inference.detection import detect_split
+
+    print(detect_split(config))
 
 
 def export(
     output: tyro.conf.Positional[Path],
     weights: str,
-    model: str = "",
-    input_height: int = 256,
-    input_width: int = 192,
-    calibration_data: str = "",
-    calibration_split: str = "train2017",
+    config: Annotated[PredictorConfig, Inline],
 ) -> None:
-    """Write a trained model for other programs: .onnx, or .safetensors with its configuration.
+    """Write a trained model for other programs: .onnx, or .safetensors, which describes itself.
 
     Args:
         output: the file; its ending says which kind.
         weights: weights file of hwl, any checkpoint or URL with --model, or openmmlab.
-        model: of create_model, if the weights do not name their model (empty: they do).
-        input_height: pixels, of an .onnx file.
-        input_width: pixels, of an .onnx file.
-        calibration_data: folder in COCO's layout whose persons calibrate int8 (empty: float32).
-        calibration_split: of that folder.
     """
-    from hwl.inference.export import write_model
+    from hwl.inference.load import write_model
 
-    size, calibration = (input_height, input_width), (calibration_data, calibration_split)
-    write_model(output, weights, model, size, calibration)
+    write_model(output, weights, config)
     print(output)
 
 
@@ -191,6 +161,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "train": train,
     "evaluate": evaluate,
     "predict": predict,
+    "detect": detect,
     "export": export,
     "reproduce": reproduce,
     "compare": compare,

@@ -66,6 +66,7 @@ OptionalName = Annotated[
 Count = Annotated[int, Meta(ge=1, le=LARGEST)]
 CountOrZero = Annotated[int, Meta(ge=0, le=LARGEST)]
 InputSide = Annotated[int, Meta(ge=32, le=2048, multiple_of=32)]  # pixels
+OwnOrInputSide = Annotated[int, Meta(ge=0, le=2048, multiple_of=32)]  # 0: the weights' own
 BatchSize = Annotated[int, Meta(ge=1, le=65536)]
 Workers = Annotated[int, Meta(ge=0, le=256)]  # processes
 Threads = Annotated[int, Meta(ge=0, le=1024)]  # 0: the library's default

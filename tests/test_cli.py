@@ -17,6 +17,7 @@ import torch
 
 from hwl.cli import COMMANDS, DATA_COMMANDS, main
 from hwl.evaluation.config import EvaluateConfig
+from hwl.inference.config import DetectConfig, PredictConfig
 from hwl.models import create_model
 from hwl.runs.command import COMMAND
 from hwl.training.config import TrainConfig
@@ -60,10 +61,10 @@ HELP = {
     "train": [option for option in options(TrainConfig) if option != "--augment "],
     "evaluate": [option for option in options(EvaluateConfig) if option != "--flip "],
     "predict": [
-        *("--weights", "--model", "--box", "--output"),
-        *("--input-height", "--input-width", "--no-flip"),
-        *("--runtime", "--calibration-data", "--calibration-split"),
+        "images, folders, globs and videos",
+        *(option for option in options(PredictConfig) if option != "--flip "),
     ],
+    "detect": options(DetectConfig),
     "export": [
         *("--weights", "--model", "--input-height", "--input-width"),
         *("--calibration-data", "--calibration-split"),
@@ -128,13 +129,13 @@ def test_a_mistake_is_one_line_on_standard_error_and_status_1() -> None:
             ("train", "--output", "a", "--data", "b", "--lr", "0"),
             "'lr' is 0.0: it must be a number above 0",
         ),
-        (("predict", "a.jpg", "--weights", "gone.pth"), "gone.pth: there is no such weights file"),
-        (("predict", "a.jpg", "--weights", "openmmlab"), "`model` to be one of mobilenetv2, shuff"),
+        (("export", "a.onnx", "--weights", "gone.pth"), "gone.pth: there is no such weights file"),
+        (("export", "a.onnx", "--weights", "openmmlab"), "`model` to be one of mobilenetv2, shuff"),
         (
-            ("predict", "a.jpg", "--weights", "openmmlab", "--model", "ours"),
+            ("export", "a.onnx", "--weights", "openmmlab", "--model", "ours"),
             "the authors' weights of model 'ours' are not published by OpenMMLab",
         ),
-        (("predict", "--weights", "gone.pth"), "predict needs at least one image file"),
+        (("predict", "--weights", "gone.pth"), "predict needs at least one image"),
         (("data", "check", "/gone", "val2017"), "person_keypoints_val2017.json: cannot be read"),
     ],
 )
@@ -178,7 +179,7 @@ def test_train_evaluate_and_predict_work_on_each_others_files(
     )
     box = ("--box", 10, 20, 100, 200)
     predicted = hwl(
-        *("predict", image, "--weights", weights, *box, *box, *size),
+        *("predict", image, "--weights", weights, *box, *box),
         *("--output", tmp_path / "predict"),
     )
 
@@ -188,8 +189,8 @@ def test_train_evaluate_and_predict_work_on_each_others_files(
     assert predicted == (0, f"{tmp_path / 'predict' / image.stem}.png\n", predicted[2])
     drawing = cv2.imread(str(tmp_path / f"predict/{image.stem}.png"))
     assert drawing.shape == cv2.imread(str(image)).shape
-    keypoints = json.loads((tmp_path / "predict/keypoints.json").read_text())
-    assert np.array(keypoints["images"][str(image)]).shape == (2, 17, 3)
+    results = json.loads((tmp_path / "predict/keypoints_results.json").read_text())
+    assert [len(person["keypoints"]) for person in results] == [51, 51]
 
 
 def test_evaluate_and_predict_take_a_checkpoint_of_the_model_that_is_named(
@@ -205,12 +206,14 @@ def test_evaluate_and_predict_take_a_checkpoint_of_the_model_that_is_named(
         *("evaluate", "--output", tmp_path / "evaluate", "--data", puppets, *named, *size),
         *("--workers", 0, "--threads", 1, "--bootstrap", 0, "--limit", 2),
     )
-    predicted = hwl("predict", image, *named, *size, "--output", tmp_path / "predict")
+    predicted = hwl(
+        *("predict", image, *named, *size, "--whole-image", "--output", tmp_path / "predict")
+    )
 
     assert evaluated[0] == 0 and "ground-truth boxes, flip test" in evaluated[1]
     run = json.loads((tmp_path / "evaluate/run.json").read_text())
     assert run["config"]["model"] == "litehrnet18"
-    assert predicted[0] == 0 and (tmp_path / "predict/keypoints.json").is_file()
+    assert predicted[0] == 0 and (tmp_path / "predict/keypoints_results.json").is_file()
 
 
 def test_evaluating_published_weights_tells_the_published_ap(

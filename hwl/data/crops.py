@@ -10,14 +10,10 @@ from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
-import torch
-from torch import Tensor
 
 from hwl.skeletons import Skeleton
 
 PADDING = 1.25  # crop size over box size
-IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of RGB between 0 and 1
-IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
@@ -209,10 +205,3 @@ def keypoints_to_image(
     height, width = input_size
     factor = scales / np.array([width, height])
     return (centers - scales / 2)[:, None] + keypoints * factor[:, None]
-
-
-def normalize(crops: Tensor) -> Tensor:
-    """(N, 3, H, W) uint8 RGB crops as float32 with ImageNet's mean 0 and deviation 1."""
-    mean = torch.tensor(IMAGENET_MEAN, device=crops.device).view(3, 1, 1) * 255
-    std = torch.tensor(IMAGENET_STD, device=crops.device).view(3, 1, 1) * 255
-    return (crops.float() - mean) / std

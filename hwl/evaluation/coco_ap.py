@@ -10,29 +10,9 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from hwl.data.annotations import Annotations
-from hwl.inference.poses import Poses
 
 COCO_NUMBERS = ("AP", "AP50", "AP75", "AP_M", "AP_L", "AR", "AR50", "AR75", "AR_M", "AR_L")
 BOOTSTRAP_SEED = 0
-
-
-def coco_results(
-    annotations: Annotations, poses: Poses, scores: np.ndarray
-) -> list[dict[str, object]]:
-    """Predicted persons in COCO's result format, as pycocotools and the test server take it.
-
-    There is no `bbox` in it: with one, pycocotools would take the person's area from it.
-    """
-    triples = np.concatenate([poses.keypoints, poses.keypoint_scores[:, :, None]], axis=2)
-    return [
-        {
-            "image_id": int(annotations.image_ids[image]),
-            "category_id": annotations.category_id,
-            "keypoints": triple.ravel().tolist(),
-            "score": float(score),
-        }
-        for image, triple, score in zip(poses.image_index, triples, scores, strict=True)
-    ]
 
 
 def coco_ap(

@@ -11,11 +11,11 @@ from hwl.config import (
     BatchSize,
     CountOrZero,
     FilePath,
-    InputSide,
     Metric,
     Name,
     OptionalName,
     OptionalPath,
+    OwnOrInputSide,
     Threads,
     Workers,
     check,
@@ -39,8 +39,9 @@ class EvaluateConfig:
     detections: OptionalPath = ""  # detected boxes, COCO result format (empty: ground-truth boxes)
     metric: Metric = "AP"  # AP (COCO), PCK (LSP) or PCKh (MPII)
     flip: bool = True  # flip test
-    input_height: InputSide = 256  # pixels
-    input_width: InputSide = 192  # pixels
+    input_height: OwnOrInputSide = 0  # pixels (0: the weights' own)
+    input_width: OwnOrInputSide = 0  # pixels (0: the weights' own)
+    allow_other_size: bool = False  # accept another input size than the weights' own
     batch_size: BatchSize = 64  # crops a forward pass
     workers: Workers = 2  # processes that read and crop
     threads: Threads = 0  # CPU threads (0: torch's default)

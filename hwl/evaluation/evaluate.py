@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,19 +10,18 @@ import pandas as pd
 import torch
 
 from hwl.allocator import keep_freed_memory
-from hwl.codec import HeatmapCodec
 from hwl.data.annotations import Annotations, Boxes, load_detections, load_split
 from hwl.errors import HwlError
-from hwl.evaluation.coco_ap import coco_ap, coco_results
+from hwl.evaluation.coco_ap import coco_ap
 from hwl.evaluation.config import METRICS, EvaluateConfig
 from hwl.evaluation.oks import keypoint_errors, keypoint_similarity, oks_nms, oks_to_truth
 from hwl.evaluation.pck import check_metric, pck, pckh
 from hwl.evaluation.persons import PERSONS_FILE, persons_of, write_persons
 from hwl.files import read_json, write_json, write_table
-from hwl.inference.fastest import ready
-from hwl.inference.poses import Poses, pose_scores
-from hwl.inference.predictor import Model, predict
-from hwl.models import PoseNet, open_model
+from hwl.inference.load import open_predictor, shared_options
+from hwl.inference.poses import Poses, coco_results, pose_scores
+from hwl.inference.predictor import Predictor
+from hwl.models.description import DECODE
 from hwl.models.published import fetch_weights
 from hwl.runs.provenance import provenance
 
@@ -54,39 +53,29 @@ class Evaluation:
 
 
 def evaluate(
-    model: Model,
+    predictor: Predictor,
     annotations: Annotations,
     boxes: Boxes,
-    codec: HeatmapCodec,
     metric: str = "AP",
-    flip: bool = True,
-    batch_size: int = 64,
     workers: int = 0,
-    device: torch.device | str = "cpu",
     bootstrap: int = 0,
-    runtime: str = "eager",
 ) -> Evaluation:
-    """Predict in all boxes and score the predictions.
+    """Predict in all boxes and score the poses.
 
     Args:
-        model: the pose model in evaluation mode, on `device`.
+        predictor: from `hwl.load`.
         annotations: images and ground truth.
         boxes: from `annotations.ground_truth_boxes()` or `load_detections`.
-        codec: knows the input size and decodes.
         metric: "AP", "PCK" or "PCKh"; the latter two need ground-truth boxes.
-        flip: use the flip test.
-        batch_size: crops a forward pass.
         workers: processes that read and crop; 0 does it in this one.
-        device: where the model is.
         bootstrap: resamplings for a 95 % interval of AP (0: none).
-        runtime: what the model runs in, to be told with the numbers.
 
     Raises:
         HwlError: unknown metric, or detected boxes with a metric that cannot use them.
     """
     _check_metric(metric, boxes)
-    poses = predict(model, annotations, boxes, codec, flip, batch_size, workers, device)
-    return score(annotations, boxes, poses, codec, metric, flip, bootstrap, runtime)
+    poses = predictor.predict(annotations, boxes, workers)
+    return score(predictor, annotations, boxes, poses, metric, bootstrap)
 
 
 def _check_metric(metric: str, boxes: Boxes) -> None:
@@ -98,21 +87,20 @@ def _check_metric(metric: str, boxes: Boxes) -> None:
 
 
 def score(
+    predictor: Predictor,
     annotations: Annotations,
     boxes: Boxes,
     poses: Poses,
-    codec: HeatmapCodec,
     metric: str = "AP",
-    flip: bool = True,
     bootstrap: int = 0,
-    runtime: str = "eager",
 ) -> Evaluation:
     """Score the poses predicted in all boxes; the arguments are those of `evaluate`."""
     found: list[dict[str, object]] = []
     if metric == "AP":
         scores = pose_scores(poses)
         keep = oks_nms(poses, scores, annotations.skeleton)
-        everything = coco_results(annotations, poses, scores)
+        ids = annotations.image_ids[poses.image_index]
+        everything = coco_results(poses, ids, scores, annotations.category_id)
         found = [everything[i] for i in keep]
         # A list of images without ground truth, such as test-dev's, gets predictions only.
         numbers = coco_ap(annotations, found, bootstrap) if len(annotations.ids) else {}
@@ -122,13 +110,14 @@ def score(
         numbers = pckh(annotations, poses.keypoints)
     if boxes.source == "ground truth":
         numbers["OKS"] = float(oks_to_truth(annotations, poses.keypoints).mean())
-    protocol = {
+    height, width = predictor.codec.input_size
+    protocol: dict[str, object] = {
         "boxes": "ground-truth" if boxes.source == "ground truth" else "detected",
         "boxes_from": boxes.source,
-        "flip": flip,
-        "decode": "quarter-pixel",
-        "runtime": runtime,
-        "input": f"{codec.input_size[0]}x{codec.input_size[1]}",
+        "flip": predictor.flip,
+        "decode": DECODE,
+        "runtime": predictor.runtime,
+        "input": f"{height}x{width}",
         "images": len(annotations.image_ids),
         "persons": len(boxes),
     }
@@ -145,7 +134,8 @@ def evaluate_weights(config: EvaluateConfig) -> tuple[Annotations, list[Evaluati
         The ground truth and one evaluation a protocol, the main one last.
 
     Raises:
-        HwlError: weights, data or detections that cannot be used.
+        HwlError: weights, data or detections that cannot be used, or weights whose keypoints are
+            not those of the data by name and order.
     """
     if config.limit and config.detections:
         raise HwlError(
@@ -156,10 +146,6 @@ def evaluate_weights(config: EvaluateConfig) -> tuple[Annotations, list[Evaluati
         torch.set_num_threads(config.threads)
     keep_freed_memory()
     annotations = load_split(Path(config.data), config.split).first(config.limit)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = open_model(config.weights, config.model).to(device)
-    check_keypoints(model, annotations)
-    codec = HeatmapCodec((config.input_height, config.input_width))
     protocols = []
     if len(annotations.ids):
         check_metric(annotations, config.metric)
@@ -169,14 +155,16 @@ def evaluate_weights(config: EvaluateConfig) -> tuple[Annotations, list[Evaluati
         protocols.append((load_detections(Path(config.detections), annotations), config.flip))
     if not protocols:
         raise HwlError(f"{annotations.path} has no persons: give detected boxes for its images")
-    runtime, prepared = ready(
-        *(model, config.runtime, codec.input_size, config.batch_size),
-        *((config.calibration_data, config.calibration_split), device),
-    )
+    predictor = open_predictor(config.weights, shared_options(config), config.runtime)
+    predictor.check_keypoints(annotations, config.weights)
     return annotations, [
         evaluate(
-            *(prepared, annotations, boxes, codec, config.metric, flip),
-            *(config.batch_size, config.workers, device, config.bootstrap, runtime),
+            replace(predictor, flip=flip),
+            annotations,
+            boxes,
+            metric=config.metric,
+            workers=config.workers,
+            bootstrap=config.bootstrap,
         )
         for boxes, flip in protocols
     ]
@@ -201,16 +189,6 @@ def keypoint_table(annotations: Annotations, keypoints: np.ndarray) -> pd.DataFr
             "mean similarity": np.nanmean(similar, axis=0),
         }
     )
-
-
-def check_keypoints(model: PoseNet, annotations: Annotations) -> None:
-    """HwlError unless the model predicts as many keypoints as the annotations have."""
-    keypoints = model.config["num_keypoints"]
-    if keypoints != len(annotations.skeleton):
-        raise HwlError(
-            f"the model predicts {keypoints} keypoints, {annotations.path} has skeleton "
-            f"{annotations.skeleton.name} of {len(annotations.skeleton)}: train one for it"
-        )
 
 
 def write_evaluation(

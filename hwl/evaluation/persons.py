@@ -49,7 +49,7 @@ def persons_of(annotations: Annotations, poses: Poses) -> Persons:
         image_ids=annotations.image_ids[annotations.image_index[persons]],
         oks=oks_to_truth(annotations, poses.keypoints).astype(np.float32),
         errors=keypoint_errors(annotations, poses.keypoints).astype(np.float32),
-        scores=poses.keypoint_scores.astype(np.float32),
+        scores=poses.scores.astype(np.float32),
     )
 
 

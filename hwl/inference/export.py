@@ -7,7 +7,6 @@ import copy
 import hashlib
 import importlib.metadata
 import importlib.util
-import json
 import logging
 import os
 import warnings
@@ -20,13 +19,13 @@ from torch import Tensor
 
 from hwl.codec import HeatmapCodec
 from hwl.data.annotations import load_split
-from hwl.data.crops import normalize
 from hwl.data.dataset import PersonDataset
 from hwl.errors import HwlError
 from hwl.files import replacing
 from hwl.inference import fused
 from hwl.inference.fused import equalize, fold, gates_as_linear_layers, work_on_phases
-from hwl.models import PoseNet, open_model, save_weights
+from hwl.models import PoseNet
+from hwl.models.weights import metadata
 from hwl.progress import progress
 
 INPUT, OUTPUT = "images", "heatmaps"
@@ -48,38 +47,6 @@ def missing_packages(*packages: str) -> str:
         if missing
         else ""
     )
-
-
-def write_model(
-    path: Path,
-    weights: Path | str,
-    model: str,
-    input_size: tuple[int, int],
-    calibration: tuple[Path | str, str] = ("", ""),
-) -> None:
-    """Write trained weights as the kind of file that the path's ending says, whole or not at all.
-
-    Args:
-        path: `.onnx`, or `.safetensors` with the model's configuration as metadata.
-        weights: as `hwl.models.open_model` takes them.
-        model: likewise.
-        input_size: (height, width) in pixels, of an ONNX file.
-        calibration: for an int8 ONNX file, a folder in COCO's layout and its training split.
-
-    Raises:
-        HwlError: another ending, int8 safetensors, or what `open_model` and `onnx_bytes` raise.
-    """
-    folder, split = calibration
-    if path.suffix not in (".onnx", ".safetensors"):
-        raise HwlError(f"{path}: the file's name must end in .onnx or .safetensors")
-    if path.suffix == ".safetensors" and folder:
-        raise HwlError(f"{path}: weights are saved in float32; leave calibration_data out")
-    trained = open_model(weights, model)
-    if path.suffix == ".safetensors":
-        save_weights(trained, path)
-    else:
-        crops = calibration_crops(Path(folder), split, input_size) if folder else None
-        write_onnx(trained, path, input_size, crops)
 
 
 def write_onnx(
@@ -106,7 +73,8 @@ def onnx_bytes(
         calibration: (M, 3, height, width) float32 normalized crops for int8; None: float32.
 
     Returns:
-        The file's content. Its metadata hold the model's configuration, input size and precision.
+        The file's content. Its metadata hold the model's configuration and description, the input
+        size of this file and its precision.
 
     Raises:
         HwlError: a package is missing, or the answers are not the model's.
@@ -142,7 +110,7 @@ def onnx_bytes(
     if calibration is not None:
         content = _quantize(content, calibration)
     description = {
-        "config": json.dumps(model.config),
+        **metadata(model),
         "input": f"{input_size[0]}x{input_size[1]}",
         "precision": "float32" if calibration is None else "int8",
     }
@@ -183,7 +151,7 @@ def check_agreement(answers: Tensor, expected: Tensor, what: str) -> None:
 
 
 def calibration_crops(folder: Path, split: str, input_size: tuple[int, int]) -> Tensor:
-    """Normalized crops of persons of a data set, to calibrate int8 with.
+    """Crops of persons of a data set, to calibrate int8 with.
 
     Args:
         folder: data in COCO's layout.
@@ -191,7 +159,8 @@ def calibration_crops(folder: Path, split: str, input_size: tuple[int, int]) -> 
         input_size: (height, width) in pixels.
 
     Returns:
-        (M, 3, height, width) float32, M up to CALIBRATION_PERSONS.
+        (M, 3, height, width) uint8 RGB, M up to CALIBRATION_PERSONS; `PoseNet.preprocess` takes
+        them.
 
     Raises:
         HwlError: the data cannot be used.
@@ -200,7 +169,7 @@ def calibration_crops(folder: Path, split: str, input_size: tuple[int, int]) -> 
     count = min(CALIBRATION_PERSONS, len(persons))
     chosen = torch.linspace(0, len(persons) - 1, count).long().tolist()
     crops = [persons[0, person].crop for person in progress(chosen, "read crops to calibrate")]
-    return normalize(torch.stack(crops))
+    return torch.stack(crops)
 
 
 def _quantize(content: object, calibration: Tensor) -> object:

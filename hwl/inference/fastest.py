@@ -48,7 +48,7 @@ def fastest(
     }
     seconds = latencies(tasks, ROUNDS)
     times = {name: 1000 * statistics.median(s) / batch_size for name, s in seconds.items()}
-    best = min(times, key=times.get)
+    best = min(times, key=lambda name: times[name])
     listed = ", ".join(f"{name} {ms:.1f}" for name, ms in sorted(times.items(), key=lambda t: t[1]))
     said = f"runtime '{best}' picked of (ms an image, batch {batch_size}): {listed}"
     said += "".join(failures)
@@ -85,5 +85,7 @@ def ready(
         return best, prepared
     folder, split = calibration
     int8 = name in RUNTIMES and RUNTIMES[name].precision == "int8"
-    crops = calibration_crops(Path(folder), split, input_size) if int8 and folder else None
+    crops = None
+    if int8 and folder:
+        crops = model.preprocess(calibration_crops(Path(folder), split, input_size))
     return name, prepare(model, name, input_size, crops, device)

@@ -1,7 +1,7 @@
 """Reading and writing model weights: ours, the authors' and mmpose's checkpoints.
 
-A weights file of `hwl` is safetensors with the model's configuration as metadata, so that a
-file says which model it belongs to and nothing in it can run code.
+A weights file of `hwl` is safetensors with the model's configuration and description as metadata,
+so that a file says which model it belongs to and how to use it, and nothing in it can run code.
 """
 
 from __future__ import annotations
@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import pickle
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import numpy as np
 import safetensors
 import torch
@@ -18,6 +20,7 @@ from torch import Tensor
 
 from hwl.errors import HwlError
 from hwl.files import replacing
+from hwl.models.description import Description, assumed_description, description_from_dict
 from hwl.models.pose import PoseNet
 from hwl.models.published import fetch_weights
 from hwl.models.zoo import MODELS, create_model
@@ -41,16 +44,26 @@ ARRAY_PARTS = [
 ]
 BACKBONE = "backbone."
 SAFETENSORS = ".safetensors"
+METADATA = "hwl"  # the entry of a file's metadata that is ours
 LAST_LAYER = "head.final_layer.weight"  # (keypoints, channels, 1, 1) in every model
 SHOWN = 5  # keys listed in an error message
 
 
 def save_weights(model: PoseNet, path: Path) -> None:
-    """Write a model's weights and configuration; the file appears whole or not at all."""
+    """Write a model's weights, configuration and description, whole or not at all."""
     state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
     # Written here, for safetensors' own save_file makes files that only their owner can read.
     with replacing(path) as partial:
-        partial.write_bytes(save(state, metadata={"config": json.dumps(model.config)}))
+        partial.write_bytes(save(state, metadata=metadata(model)))
+
+
+def metadata(model: PoseNet) -> dict[str, str]:
+    """What a file of the model, of any kind, says of it: configuration and description as JSON.
+
+    It is one entry, for safetensors writes several in an order that changes from run to run.
+    """
+    description = model.description.to_dict() if model.description else None
+    return {METADATA: json.dumps({"config": model.config, "description": description})}
 
 
 def open_model(weights: Path | str, model: str = "") -> PoseNet:
@@ -69,20 +82,18 @@ def open_model(weights: Path | str, model: str = "") -> PoseNet:
     if not model:
         return load_model(path)
     state = _read_state(path)
-    return _fill(create_model(model, _count_keypoints(state, path)), state, path).eval()
+    opened = _fill(create_model(model, _count_keypoints(state, path)), state, path).eval()
+    return _describe(opened, path)
 
 
 def load_model(path: Path) -> PoseNet:
     """The model of a weights file written by `save_weights`, in evaluation mode.
 
     Raises:
-        HwlError: the file is missing, broken or has no configuration.
+        HwlError: the file is missing, broken or has no configuration, or its metadata are wrong.
     """
-    try:
-        config = json.loads(_metadata(path).get("config", "null"))
-    except json.JSONDecodeError:  # another program's metadata
-        config = None
-    if not isinstance(config, dict) or "name" not in config:
+    config = _told(path, "config")
+    if config is None or "name" not in config:
         raise HwlError(
             f"{path} does not say which model it is for: name it by `model` (see "
             f"hwl.models.open_model), one of {', '.join(MODELS)}"
@@ -90,7 +101,11 @@ def load_model(path: Path) -> PoseNet:
     if config.get("backbone") == "torchvision-imagenet":
         config["backbone"] = "torchvision"  # the weights come from this file, not from the net
     config.pop("imagenet", None)
-    return _fill(create_model(**config), _read_state(path), path).eval()
+    try:
+        fresh = create_model(**config)
+    except (TypeError, ValueError, HwlError) as error:
+        raise HwlError(f"{path}: its metadata 'config' make no model ({error})") from error
+    return _describe(_fill(fresh, _read_state(path), path).eval(), path)
 
 
 def load_weights(model: PoseNet, weights: Path | str) -> PoseNet:
@@ -100,14 +115,64 @@ def load_weights(model: PoseNet, weights: Path | str) -> PoseNet:
     keys of `hwl`, of the authors and of mmpose 0.x and 1.x, bare or wrapped by a framework.
 
     Args:
-        model: is changed only if the checkpoint fits.
+        model: is changed only if the checkpoint fits; it keeps its own description.
         weights: a path, a URL or "openmmlab" for the published weights of the model's model.
 
     Raises:
-        HwlError: the file is missing or broken, or its keys or shapes are another model's.
+        HwlError: the file is missing or broken, its keys or shapes are another model's, or both
+            describe themselves and their keypoints differ.
     """
-    path = fetch_weights(str(weights), model.config["name"])
-    return _fill(model, _read_state(path), path)
+    path = fetch_weights(str(weights), str(model.config["name"]))
+    state = _read_state(path)
+    description = _description(path)
+    if description and model.description:
+        description.check_keypoints(model.description.skeleton, "the model to train", path)
+    return _fill(model, state, path)
+
+
+def ensure_description(model: PoseNet, source: object) -> Description:
+    """The model's description; where it has none, one is assumed and printed, and it keeps that.
+
+    Raises:
+        HwlError: there is none, and no known keypoint set has as many keypoints.
+    """
+    if model.description is None:
+        model.describe(assumed_description(model.num_keypoints, source))
+    assert model.description is not None
+    return model.description
+
+
+def _description(path: Path) -> Description | None:
+    told = _told(path, "description")
+    return None if told is None else description_from_dict(told, path)
+
+
+def _told(path: Path, what: str) -> dict[str, Any] | None:
+    """The configuration or the description in a file's metadata, where it is there."""
+    metadata = _metadata(path)
+    try:
+        if METADATA in metadata:
+            told = msgspec.json.decode(metadata[METADATA], type=dict[str, dict[str, Any] | None])
+            return told.get(what)
+        # Files of earlier versions have the configuration alone.
+        return msgspec.json.decode(metadata.get(what, "null"), type=dict[str, Any] | None)
+    except msgspec.DecodeError as error:
+        if METADATA in metadata:
+            raise HwlError(f"{path}: its metadata cannot be read ({error})") from error
+        return None  # another program's metadata
+
+
+def _describe(model: PoseNet, path: Path) -> PoseNet:
+    description = _description(path)
+    if description is None:
+        return model
+    if len(description.skeleton) != model.num_keypoints:
+        raise HwlError(
+            f"{path} describes {len(description.skeleton)} keypoints, its model predicts "
+            f"{model.num_keypoints}: export the weights again"
+        )
+    model.describe(description)
+    return model
 
 
 def _count_keypoints(state: dict[str, Tensor], path: Path) -> int:

@@ -29,16 +29,17 @@ from hwl.config import (
 from hwl.data.annotations import Annotations, load_split
 from hwl.errors import HwlError
 from hwl.inference.export import calibration_crops
+from hwl.inference.predictor import Predictor
 from hwl.inference.runtimes import RUNTIMES, prepare, unavailable
-from hwl.models import MODELS, PoseNet, create_model
+from hwl.models import MODELS, Description, PoseNet, create_model
 from hwl.progress import progress
+from hwl.skeletons import COCO, Skeleton
 from hwl.speed.counting import CONVOLUTIONS, count
 from hwl.speed.end_to_end import crowded, time_end_to_end
 from hwl.speed.latency import Models, Row, Setting, differences, time_models
 from hwl.speed.memory import peak_memory
 from hwl.speed.tables import EAGER, stage_choice, with_ratios
 
-KEYPOINTS = 17  # of the models, where no data tell another number
 SAMPLES = 8  # crops on which runtimes are compared with eager, and which calibrate without data
 
 
@@ -104,9 +105,10 @@ def compare_speed(config: SpeedConfig) -> Speed:
     annotations = load_split(Path(config.data), config.split) if config.data else None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # the same weights at every run: what was exported is in the cache
-        keypoints = len(annotations.skeleton) if annotations else KEYPOINTS
-        crops = _crops(config, size)
-        models = {name: _model(name, keypoints, crops[:SAMPLES]) for name in config.models}
+        images = _crops(config, size)
+        skeleton = annotations.skeleton if annotations else COCO
+        models = {name: _model(name, skeleton, images[:SAMPLES]) for name in config.models}
+        crops = models[config.models[0]].preprocess(images)
     rows: dict[str, list[Row]] = {field.name: [] for field in fields(Speed)}
     usable, rows["skipped"] = _usable(config.runtimes)
     settings = _settings(config.threads)
@@ -129,7 +131,7 @@ def compare_speed(config: SpeedConfig) -> Speed:
             if setting.threads == settings[-1].threads:
                 if annotations:
                     rows["end_to_end"] += _end_to_end(
-                        prepared_models, here, annotations, config, setting
+                        models, prepared_models, here, annotations, config, setting
                     )
                 if config.memory:
                     peaks, faults = _peaks(models, prepared_models, crops, setting)
@@ -169,7 +171,7 @@ def _settings(threads: list[int]) -> list[Setting]:
     return settings
 
 
-def _model(model: str, keypoints: int, crops: Tensor) -> PoseNet:
+def _model(name: str, skeleton: Skeleton, images: Tensor) -> PoseNet:
     """A model with random weights and activations of ordinary size, as a trained one has.
 
     The tiny weights that some models start from make activations denormal numbers, which a CPU
@@ -177,7 +179,9 @@ def _model(model: str, keypoints: int, crops: Tensor) -> PoseNet:
     and grow in another, and rounding errors with them; hence BN has the statistics of images: of
     crops, which are compared, and of noise, with which runtimes are checked.
     """
-    model = create_model(model, keypoints).train()
+    model = create_model(name, len(skeleton)).train()
+    model.describe(Description(skeleton=skeleton, input_size=(images.shape[2], images.shape[3])))
+    crops = model.preprocess(images)
     for module in model.modules():
         if isinstance(module, CONVOLUTIONS):
             module.reset_parameters()
@@ -189,10 +193,10 @@ def _model(model: str, keypoints: int, crops: Tensor) -> PoseNet:
 
 
 def _crops(config: SpeedConfig, size: tuple[int, int]) -> Tensor:
-    """(M, 3, H, W) images that calibrate int8 and on which runtimes are compared."""
+    """(M, 3, H, W) uint8 crops that calibrate int8 and on which runtimes are compared."""
     if config.data:
         return calibration_crops(Path(config.data), config.calibration_split, size)
-    return torch.randn(SAMPLES, 3, *size)
+    return torch.randint(0, 256, (SAMPLES, 3, *size), dtype=torch.uint8)
 
 
 def _usable(runtimes: list[str]) -> tuple[dict[str, list[str]], list[Row]]:
@@ -230,21 +234,24 @@ def _prepare(
 
 
 def _end_to_end(
+    models: Mapping[str, PoseNet],
     prepared_models: Models,
     latencies: list[Row],
     annotations: Annotations,
     config: SpeedConfig,
     setting: Setting,
 ) -> list[Row]:
-    batches = stage_choice(pd.DataFrame(latencies))
-    return time_end_to_end(
-        {key: prepared_models[key] for key in batches},
-        batches,
-        annotations,
-        crowded(annotations, config.images),
-        HeatmapCodec((config.input_height, config.input_width)),
-        setting.device,
-    )
+    predictors = [
+        Predictor(
+            model=models[name].to(setting.device),
+            prepared=prepared_models[name, runtime],
+            codec=HeatmapCodec((config.input_height, config.input_width)),
+            batch_size=batch_size,
+            runtime=runtime,
+        )
+        for (name, runtime), batch_size in stage_choice(pd.DataFrame(latencies)).items()
+    ]
+    return time_end_to_end(predictors, annotations, crowded(annotations, config.images))
 
 
 def _peaks(

@@ -12,14 +12,11 @@ import torch
 from msgspec import Meta
 from torch import Tensor
 
-from hwl.codec import HeatmapCodec
-from hwl.config import FilePath, InputSide, Name, Sigma, check
+from hwl.config import FilePath, Name, OwnOrInputSide, check
 from hwl.data.annotations import load_split
-from hwl.data.crops import normalize
 from hwl.data.dataset import PersonDataset
-from hwl.evaluation.evaluate import check_keypoints
+from hwl.inference.load import open_predictor, shared_options
 from hwl.losses import WEIGHT_FUNCTIONS, HeatmapWeightingLoss
-from hwl.models import load_model
 from hwl.skeletons import Skeleton
 
 # Ranges of the target value, from background to peak, by their upper ends.
@@ -36,9 +33,9 @@ class LossStudyConfig:
     weights: FilePath  # weights file of the model that predicts
     split: Name = "val2017"  # annotations/person_keypoints_<split>.json
     persons: Annotated[int, Meta(ge=1, le=10_000)] = 32  # in the batch, the first of the split
-    input_height: InputSide = 256  # pixels
-    input_width: InputSide = 192  # pixels
-    sigma: Sigma = 2.0  # of the target Gaussian, heatmap cells
+    input_height: OwnOrInputSide = 0  # pixels (0: the weights' own)
+    input_width: OwnOrInputSide = 0  # pixels (0: the weights' own)
+    allow_other_size: bool = False  # accept another input size than the weights' own
 
     def __post_init__(self) -> None:
         """Check every value; raises HwlError."""
@@ -71,14 +68,13 @@ class Batch:
 def load_batch(config: LossStudyConfig) -> Batch:
     """The first persons of a split with the predictions of a trained model."""
     annotations = load_split(Path(config.data), config.split).first(config.persons)
-    model = load_model(Path(config.weights))
-    check_keypoints(model, annotations)
-    codec = HeatmapCodec((config.input_height, config.input_width), config.sigma)
-    dataset = PersonDataset(annotations, codec, augmentation=None, seed=0)
+    predictor = open_predictor(config.weights, shared_options(config), device="cpu")
+    predictor.check_keypoints(annotations, config.weights)
+    dataset = PersonDataset(annotations, predictor.codec, augmentation=None, seed=0)
     samples = [dataset[0, index] for index in range(len(dataset))]
     crops, target, weight = (torch.stack(parts) for parts in zip(*samples, strict=True))
     with torch.inference_mode():
-        predicted = model(normalize(crops))
+        predicted = predictor.prepared(predictor.model.preprocess(crops))
     return Batch(annotations.skeleton, crops, target, weight, predicted.clone())
 
 

@@ -16,13 +16,14 @@ from hwl.allocator import keep_freed_memory
 from hwl.codec import HeatmapCodec
 from hwl.data.annotations import Annotations, Boxes, load_detections, load_split
 from hwl.data.batches import EpochBatches
-from hwl.data.crops import Augmentation, normalize
+from hwl.data.crops import Augmentation
 from hwl.data.dataset import PersonDataset, Sample, single_threaded_opencv
 from hwl.data.loading import delivered
 from hwl.errors import HwlError
 from hwl.evaluation.pck import check_metric
+from hwl.inference.predictor import Predictor
 from hwl.losses import HeatmapWeightingLoss
-from hwl.models import create_model, load_weights
+from hwl.models import Description, create_model, load_weights
 from hwl.models.zoo import check_model
 from hwl.progress import progress
 from hwl.runs.folder import RunFolder
@@ -118,6 +119,14 @@ def train(config: TrainConfig, folder: Path) -> list[dict[str, float]]:
         torch.set_num_threads(config.threads)
     set_seed(config.seed)
     model = create_model(config.model, len(learned.skeleton), **config.model_options)
+    model.describe(
+        Description(
+            skeleton=learned.skeleton,
+            input_size=codec.input_size,
+            sigma=codec.sigma,
+            trained_on=f"{len(learned.annotated())} persons of {inputs['train']}",
+        )
+    )
     if config.init_weights:
         load_weights(model, config.init_weights)
     if config.sync_batch_norm and processes > 1:
@@ -134,13 +143,16 @@ def train(config: TrainConfig, folder: Path) -> list[dict[str, float]]:
     def backward(part: Sample, persons: int) -> Tensor:
         """Add the gradients of a part of a batch of so many persons in all processes."""
         sample = part.to(accelerator.device)
-        crops = normalize(sample.crop).to(memory_format=torch.channels_last)
+        crops = run.model.preprocess(sample.crop).to(memory_format=torch.channels_last)
         loss = loss_function(model(crops), sample.target, sample.weight)
         # The mean of the processes' gradients is then the mean of all persons'.
         loss = loss * (len(crops) * processes / persons)
         accelerator.backward(loss)
         return loss.detach()
 
+    predictor = Predictor(
+        model=run.model, prepared=run.model, codec=codec, batch_size=config.batch_size
+    )
     with told_when_lost(processes, run.how_to_go_on):
         while run.epoch < config.epochs:
             started = time.perf_counter()
@@ -164,8 +176,9 @@ def train(config: TrainConfig, folder: Path) -> list[dict[str, float]]:
                     run.save()
             record = run.close_epoch(lr, time.perf_counter() - started)
             if run.epoch % config.evaluate_every == 0 or run.epoch == config.epochs:
-                record |= validate(run.model, val, boxes, codec, config, accelerator)
-                run.keep_if_best(record)
+                metrics, protocol = validate(predictor, val, boxes, config, accelerator)
+                record |= metrics
+                run.keep_if_best(record, metrics, protocol)
             accelerator.print(_line(record, config), flush=True)
             run.show_on_board(record)
             run.save()

@@ -17,6 +17,7 @@ from hwl.data.annotations import Annotations
 from hwl.errors import HwlError
 from hwl.files import told_when_full, write_json, write_table
 from hwl.models import PoseNet, save_weights
+from hwl.models.description import description_from_dict
 from hwl.runs.folder import CHECKPOINT
 from hwl.runs.provenance import fingerprint, provenance
 from hwl.training.checkpoints import load_checkpoint, save_checkpoint
@@ -99,13 +100,19 @@ class TrainingState:
             )
         return total
 
-    def keep_if_best(self, record: dict[str, float]) -> None:
+    def keep_if_best(
+        self, record: dict[str, float], metrics: dict[str, float], protocol: str
+    ) -> None:
+        """Let the weights tell what they reached, and write them if they are the best so far."""
         metric = self.config.metric
         if math.isnan(record[metric]):
             raise HwlError(
                 f"{metric} is undefined after epoch {self.epoch}; the weights may have diverged: "
                 f"lower lr, which is {self.config.lr}"
             )
+        if self.model.description is not None:
+            told = dataclasses.replace(self.model.description, metrics=metrics, protocol=protocol)
+            self.model.describe(told)
         if record[metric] > self.best.get(metric, -1.0):
             self.best = record
             if self.accelerator.is_main_process:
@@ -127,10 +134,12 @@ class TrainingState:
         if not self.accelerator.is_main_process:
             return
         scaler = self.accelerator.scaler
+        description = self.model.description
         state = {
             "config": dataclasses.asdict(self.config),
             "inputs": self.inputs,
             "model": self.model.state_dict(),
+            "description": description.to_dict() if description else None,
             "optimizer": self.optimizer.state_dict(),
             "scaler": scaler.state_dict() if scaler else None,
             "random": torch.get_rng_state(),
@@ -153,6 +162,8 @@ class TrainingState:
         self._check_begun(state)
         self._check_processes(state["processes"])
         self.model.load_state_dict(state["model"])
+        if state["description"]:
+            self.model.describe(description_from_dict(state["description"], self.checkpoint))
         self.optimizer.load_state_dict(state["optimizer"])
         if state["scaler"]:
             self.accelerator.scaler.load_state_dict(state["scaler"])

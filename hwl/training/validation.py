@@ -9,33 +9,30 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
 
-from hwl.codec import HeatmapCodec
 from hwl.data.annotations import Annotations, Boxes
 from hwl.evaluation.evaluate import score
 from hwl.inference.poses import Poses
-from hwl.inference.predictor import predict
-from hwl.models import PoseNet
+from hwl.inference.predictor import Predictor
 from hwl.training.config import TrainConfig
 
 
 def validate(
-    model: PoseNet,
+    predictor: Predictor,
     val: Annotations,
     boxes: Boxes,
-    codec: HeatmapCodec,
     config: TrainConfig,
     accelerator: Accelerator,
-) -> dict[str, float]:
-    """The metrics of a model in boxes of the validation images, with flip test.
+) -> tuple[dict[str, float], str]:
+    """The metrics of the model that is trained, in boxes of the validation images.
 
     Each process predicts in the boxes of its share of the images, with the weights and batch
     statistics of the first process, which scores them all.
 
     Returns:
-        The metrics, in every process.
+        The metrics and the protocol in words, in every process.
     """
     if accelerator.num_processes > 1:
-        for buffer in model.buffers():
+        for buffer in predictor.model.buffers():
             torch.distributed.broadcast(buffer, src=0)
     _, image = np.unique(boxes.image_index, return_inverse=True)
     mine = np.flatnonzero(image % accelerator.num_processes == accelerator.process_index)
@@ -45,19 +42,13 @@ def validate(
         boxes=boxes.boxes[mine],
         scores=boxes.scores[mine],
     )
-    poses = predict(
-        model.eval(),
-        val,
-        share,
-        codec,
-        batch_size=config.batch_size,
-        workers=config.workers,
-        device=accelerator.device,
-    )
+    predictor.model.eval()
+    poses = predictor.predict(val, share, config.workers)
     parts = gather_object([(mine, poses)])
-    found: list[dict[str, float] | None] = [None]
+    found: list[tuple[dict[str, float], str] | None] = [None]
     if accelerator.is_main_process:
-        found = [score(val, boxes, _together(parts), codec, config.metric).metrics]
+        evaluation = score(predictor, val, boxes, _together(parts), config.metric)
+        found = [(evaluation.metrics, evaluation.sentence())]
     return broadcast_object_list(found)[0]
 
 
@@ -68,10 +59,12 @@ def _together(parts: list[tuple[np.ndarray, Poses]]) -> Poses:
     def joined(field: str) -> np.ndarray:
         return np.concatenate([getattr(poses, field) for _, poses in parts])[order]
 
-    return Poses(
+    return replace(
+        parts[0][1],
         image_index=joined("image_index"),
         keypoints=joined("keypoints"),
-        keypoint_scores=joined("keypoint_scores"),
+        scores=joined("scores"),
+        boxes=joined("boxes"),
         box_scores=joined("box_scores"),
         areas=joined("areas"),
     )

@@ -9,10 +9,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
-from torchvision.transforms import Normalize
 
 from hwl.data.crops import (
     Augmentation,
@@ -22,7 +20,6 @@ from hwl.data.crops import (
     clip_boxes,
     keypoints_to_image,
     keypoints_to_input,
-    normalize,
     warp,
 )
 from hwl.skeletons import COCO
@@ -309,13 +306,3 @@ def test_no_augmentation_is_the_crop_itself() -> None:
 
     assert (crop.center == BASE.center).all() and (crop.scale == BASE.scale).all()
     assert crop.rotation == 0 and not crop.mirrored
-
-
-def test_normalize_equals_torchvisions() -> None:
-    crops = torch.randint(0, 256, (2, 3, 8, 6), dtype=torch.uint8, generator=torch.manual_seed(0))
-    reference = Normalize(mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225])
-
-    found = normalize(crops)
-
-    assert found.dtype == torch.float32
-    torch.testing.assert_close(found, reference(crops / 255), atol=1e-6, rtol=1e-5)

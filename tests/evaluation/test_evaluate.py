@@ -28,7 +28,8 @@ from hwl.evaluation.evaluate import (
     write_evaluation,
 )
 from hwl.files import read_json
-from hwl.models import create_model, save_weights
+from hwl.inference.predictor import Predictor
+from hwl.models import Description, PoseNet, create_model, save_weights
 from hwl.runs.provenance import fingerprint
 from hwl.skeletons import LSP, MPII, Skeleton
 
@@ -101,7 +102,9 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained model of LSP's keypoints, with the record of its training beside it."""
     folder = tmp_path_factory.mktemp("run")
     torch.manual_seed(0)
-    save_weights(create_model("ours", 14), folder / "best.safetensors")
+    model = create_model("ours", 14)
+    model.describe(Description(skeleton=LSP, input_size=(64, 64)))
+    save_weights(model, folder / "best.safetensors")
     (folder / "run.json").write_text(json.dumps({"config": {"epochs": 7}}))
     return folder / "best.safetensors"
 
@@ -144,10 +147,23 @@ class Oracle:
 
 
 def perfect(
-    annotations: Annotations, boxes: Boxes, metric: str, flip: bool = True, **how: int
+    annotations: Annotations,
+    boxes: Boxes,
+    metric: str,
+    flip: bool = True,
+    batch_size: int = 64,
+    **how: int,
 ) -> Evaluation:
-    model = Oracle(annotations, boxes, flip)
-    return evaluate(model, annotations, boxes, CODEC, metric, flip, **how)
+    model = PoseNet(torch.nn.Identity(), torch.nn.Identity(), {"name": "oracle"})
+    model.describe(Description(skeleton=annotations.skeleton))
+    predictor = Predictor(
+        model=model,
+        prepared=Oracle(annotations, boxes, flip),
+        codec=CODEC,
+        flip=flip,
+        batch_size=batch_size,
+    )
+    return evaluate(predictor, annotations, boxes, metric, **how)
 
 
 @pytest.mark.parametrize("flip", [False, True])
@@ -250,7 +266,7 @@ def configured(data: Path, weights: Path, **changes: object) -> EvaluateConfig:
         weights=str(weights),
         data=str(data),
         split="val",
-        **{"input_height": 64, "input_width": 64, "workers": 0, "bootstrap": 2, **changes},
+        **{"workers": 0, "bootstrap": 2, **changes},
     )
 
 
@@ -329,7 +345,7 @@ def test_the_run_folder_has_numbers_protocols_results_and_origin(
     assert json.loads((tmp_path / names[0]).read_text()) == found[-1].results
     run = read_json(tmp_path / "run.json")
     assert set(run["inputs"]) == {"weights", "annotations", "images", "detections"}
-    assert run["config"]["input_width"] == 64 and run["trained"] == {"epochs": 7}
+    assert run["config"]["input_width"] == 0 and run["trained"] == {"epochs": 7}
 
 
 def test_the_origin_of_published_weights_is_the_fetched_file(
@@ -338,7 +354,14 @@ def test_the_origin_of_published_weights_is_the_fetched_file(
     fetched = tmp_path / "fetched.pth"
     torch.save(create_model("litehrnet18", 14).state_dict(), fetched)
     monkeypatch.setattr("hwl.models.published.fetch", lambda *_, **hashes: fetched)
-    config = configured(data, Path("openmmlab"), model="litehrnet18", flip=False)
+    config = configured(
+        data,
+        Path("openmmlab"),
+        model="litehrnet18",
+        flip=False,
+        input_height=64,
+        input_width=64,
+    )
 
     write_evaluation(tmp_path, config, *evaluate_weights(config))
 
@@ -372,3 +395,60 @@ def test_a_test_dev_list_gets_results_and_no_numbers(
     assert {result["image_id"] for result in results} == {40, 41, 42}
     assert not {*COCO_NUMBERS} & set(read_json(output / "metrics.json"))
     assert load_annotations(annotations.path, tmp_path).ids.size == 0
+
+
+def saved(folder: Path, **description: object) -> Path:
+    model = create_model("litehrnet18", 14)
+    model.describe(Description(**{"skeleton": LSP, "input_size": (64, 64), **description}))
+    save_weights(model, folder / "w.safetensors")
+    return folder / "w.safetensors"
+
+
+def test_the_weights_own_input_size_is_used_where_none_is_named(data: Path, tmp_path: Path) -> None:
+    weights = saved(tmp_path, input_size=(96, 64))
+
+    _, (found,) = evaluate_weights(configured(data, weights, flip=False))
+    _, (named,) = evaluate_weights(
+        configured(data, weights, flip=False, input_height=96, input_width=64)
+    )
+
+    assert found.protocol["input"] == "96x64"
+    np.testing.assert_array_equal(found.poses.keypoints, named.poses.keypoints)
+
+
+def test_another_input_size_is_refused_with_both_unless_asked_for_by_name(
+    data: Path, tmp_path: Path
+) -> None:
+    other = configured(data, saved(tmp_path), flip=False, input_height=96)
+
+    with pytest.raises(HwlError, match="is of input size 64x64, asked for is 96x64"):
+        evaluate_weights(other)
+
+    _, (found,) = evaluate_weights(replace(other, allow_other_size=True))
+    assert found.protocol["input"] == "96x64"
+
+
+def test_weights_with_two_keypoints_exchanged_are_refused_by_the_first(
+    data: Path, tmp_path: Path
+) -> None:
+    names = list(LSP.keypoints)
+    names[0], names[5] = names[5], names[0]
+    weights = saved(tmp_path, skeleton=replace(LSP, keypoints=tuple(names)))
+
+    with pytest.raises(HwlError) as refusal:
+        evaluate_weights(configured(data, weights))
+
+    told = str(refusal.value)
+    assert f"keypoint 1 of {weights} is 'left_ankle', that of {data}" in told
+    assert "is 'right_ankle'" in told
+
+
+def test_weights_that_do_not_describe_themselves_are_taken_for_a_known_skeleton_and_it_is_said(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    save_weights(create_model("litehrnet18", 14), tmp_path / "old.safetensors")
+
+    _, (found,) = evaluate_weights(configured(data, tmp_path / "old.safetensors", flip=False))
+
+    assert found.protocol["input"] == "256x192"
+    assert "old.safetensors does not describe itself: its 14 keypoints" in capsys.readouterr().out

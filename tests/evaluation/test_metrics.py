@@ -18,10 +18,10 @@ from pycocotools.cocoeval import COCOeval
 
 from hwl.data.annotations import Annotations, load_split
 from hwl.errors import HwlError
-from hwl.evaluation.coco_ap import COCO_NUMBERS, coco_ap, coco_results
+from hwl.evaluation.coco_ap import COCO_NUMBERS, coco_ap
 from hwl.evaluation.oks import keypoint_errors, oks_between, oks_nms, oks_to_truth
 from hwl.evaluation.pck import check_metric, pck, pckh
-from hwl.inference.poses import Poses, pose_scores
+from hwl.inference.poses import Poses, coco_results, pose_scores
 from hwl.skeletons import COCO, LSP, MPII, Skeleton
 
 seeds = st.integers(0, 2**32 - 1)
@@ -33,7 +33,15 @@ def crowd_of(seed: int, count: int, images: int, spread: float = 2, levels: int 
     keypoints = rng.uniform(0, 80, (1, 17, 2)) + rng.normal(0, spread, (count, 17, 2))
     scores = rng.integers(1, levels + 1, count) / levels if levels else rng.random(count)
     keypoint_scores, areas = rng.uniform(-0.1, 1, (count, 17)), rng.uniform(2000, 9000, count)
-    return Poses(rng.integers(0, images, count), keypoints, keypoint_scores, scores, areas)
+    return Poses(
+        skeleton=COCO,
+        image_index=rng.integers(0, images, count),
+        keypoints=keypoints,
+        scores=keypoint_scores,
+        boxes=np.zeros((count, 4)),
+        box_scores=scores,
+        areas=areas,
+    )
 
 
 def truth(
@@ -71,28 +79,37 @@ def jittered(annotations: Annotations, pixels: float, seed: int = 1) -> Poses:
     # By person too: COCO's numbers should not all be 0 or 1.
     noise = rng.normal(0, pixels, keypoints.shape) * rng.uniform(0, 1, (len(known), 1, 1))
     return Poses(
+        skeleton=annotations.skeleton,
         image_index=annotations.image_index[known],
         keypoints=keypoints + noise,
-        keypoint_scores=np.ones(keypoints.shape[:2]),
+        boxes=annotations.boxes[known],
+        scores=np.ones(keypoints.shape[:2]),
         box_scores=rng.random(len(known)),
         areas=annotations.areas[known],
     )
 
 
 def ap_of(annotations: Annotations, persons: Poses, bootstrap: int = 0) -> dict[str, float]:
-    return coco_ap(annotations, coco_results(annotations, persons, persons.box_scores), bootstrap)
+    return coco_ap(annotations, results_of(annotations, persons, persons.box_scores), bootstrap)
+
+
+def results_of(
+    annotations: Annotations, persons: Poses, scores: np.ndarray
+) -> list[dict[str, object]]:
+    ids = annotations.image_ids[persons.image_index]
+    return coco_results(persons, ids, scores, annotations.category_id)
 
 
 @given(seed=seeds)
 def test_person_scores_equal_the_loop(seed: int) -> None:
     persons = crowd_of(seed, 6, 2)
-    persons.keypoint_scores[0] = 0.2  # not above 0.2: none counts
+    persons.scores[0] = 0.2  # not above 0.2: none counts
 
     found = pose_scores(persons)
 
     assert found[0] == 0
     for person in range(1, 6):
-        counted = [score for score in persons.keypoint_scores[person] if score > 0.2]
+        counted = [score for score in persons.scores[person] if score > 0.2]
         mean = sum(counted) / len(counted) if counted else 0
         assert found[person] == pytest.approx(persons.box_scores[person] * mean)
 
@@ -167,7 +184,13 @@ def test_one_suppressed_person_suppresses_nobody() -> None:
     # A resembles B and B resembles C, but A does not resemble C: C lives once B is gone.
     keypoints = np.zeros((3, 17, 2)) + np.array([0, 1.2, 2.4])[:, None, None]
     persons = Poses(
-        np.zeros(3, int), keypoints, keypoints[..., 0], np.array([3, 2, 1]), np.full(3, 3e3)
+        skeleton=COCO,
+        image_index=np.zeros(3, int),
+        keypoints=keypoints,
+        scores=keypoints[..., 0],
+        boxes=np.zeros((3, 4)),
+        box_scores=np.array([3, 2, 1]),
+        areas=np.full(3, 3e3),
     )
 
     assert oks_nms(persons, persons.box_scores, COCO).tolist() == [0, 2]
@@ -177,13 +200,13 @@ def test_results_are_in_cocos_format_without_a_box() -> None:
     annotations = truth()
     persons = jittered(annotations, 2)
 
-    first = json.loads(json.dumps(coco_results(annotations, persons, persons.box_scores)))[0]
+    first = json.loads(json.dumps(results_of(annotations, persons, persons.box_scores)))[0]
 
     # A bbox would give pycocotools the person's area.
     assert set(first) == {"image_id", "category_id", "keypoints", "score"}
     assert first["image_id"] == annotations.image_ids[persons.image_index[0]]
     assert first["score"] == persons.box_scores[0] and first["category_id"] == 1
-    expected = np.column_stack([persons.keypoints[0], persons.keypoint_scores[0]])
+    expected = np.column_stack([persons.keypoints[0], persons.scores[0]])
     assert first["keypoints"] == expected.ravel().tolist()
 
 
@@ -200,7 +223,7 @@ def test_the_truth_itself_scores_one(skeleton: Skeleton) -> None:
 def test_all_ten_numbers_equal_pycocotools_on_the_same_files(shared: Path, tmp_path: Path) -> None:
     annotations = load_split(shared / "data/coco-subset", "val2017")
     persons = jittered(annotations, 12)
-    results = coco_results(annotations, persons, persons.box_scores)
+    results = results_of(annotations, persons, persons.box_scores)
     (tmp_path / "results.json").write_text(json.dumps(results))
     reference = CocoFile(str(annotations.path))
     judge = COCOeval(reference, reference.loadRes(str(tmp_path / "results.json")), "keypoints")
@@ -219,7 +242,7 @@ def test_the_truth_of_the_coco_subset_scores_one_and_half_of_it_half_the_recall(
 ) -> None:
     annotations = load_split(shared / "data/coco-subset", "val2017")
     persons = jittered(annotations, 0)
-    results = coco_results(annotations, persons, persons.box_scores)
+    results = results_of(annotations, persons, persons.box_scores)
 
     whole, half = coco_ap(annotations, results), coco_ap(annotations, results[: len(results) // 2])
 
@@ -245,7 +268,7 @@ def test_the_number_of_a_size_that_nobody_has_is_nan() -> None:
 
 def test_coco_ap_leaves_its_results_alone() -> None:
     annotations = truth()
-    results = coco_results(annotations, jittered(annotations, 3), np.ones(11))
+    results = results_of(annotations, jittered(annotations, 3), np.ones(11))
     before = copy.deepcopy(results)
 
     coco_ap(annotations, results, bootstrap=2)
@@ -289,7 +312,7 @@ def test_oks_to_truth_equals_pycocotools(shared: Path) -> None:
     annotations = load_split(shared / "data/coco-subset", "val2017").first(200)
     persons = jittered(annotations, 10)
     # Falling scores keep the file's order, so that person and prediction meet on the diagonal.
-    results = coco_results(annotations, persons, -np.arange(len(persons)))
+    results = results_of(annotations, persons, -np.arange(len(persons)))
     reference = CocoFile(str(annotations.path))
     judge = COCOeval(reference, reference.loadRes(results), "keypoints")
     judge._prepare()
@@ -324,7 +347,7 @@ def test_results_and_ap_are_of_the_files_own_person_category() -> None:
     persons = jittered(annotations, 4)
     fifth = replace(annotations, category_id=5)
 
-    results = coco_results(fifth, persons, persons.box_scores)
+    results = results_of(fifth, persons, persons.box_scores)
 
     assert {result["category_id"] for result in results} == {5}
     assert coco_ap(fifth, results) == pytest.approx(ap_of(annotations, persons), nan_ok=True)

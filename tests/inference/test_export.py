@@ -15,8 +15,9 @@ from torch import Tensor
 
 from hwl.errors import HwlError
 from hwl.inference import export
-from hwl.inference.export import cached_onnx, calibration_crops, onnx_bytes, write_model
-from hwl.models import PoseNet, open_model, save_weights
+from hwl.inference.export import cached_onnx, calibration_crops, onnx_bytes
+from hwl.models import Description, PoseNet
+from hwl.skeletons import skeleton_from_category
 
 onnx = pytest.importorskip("onnx", reason="the runtimes' packages are not installed")
 ort = pytest.importorskip("onnxruntime", reason="the runtimes' packages are not installed")
@@ -119,11 +120,17 @@ def test_int8_takes_in_depthwise_convolutions_on_maps_larger_than_heatmaps(
 
 
 def test_a_file_says_what_it_is(ordinary: Callable[..., PoseNet]) -> None:
-    content = onnx.load_from_string(onnx_bytes(ordinary("ours"), SIZE))
+    model = ordinary("ours")
+    face = skeleton_from_category("face", ["nose", "left_eye", "right_eye"], [])
+    model.describe(Description(skeleton=face, input_size=(96, 64)))
+
+    content = onnx.load_from_string(onnx_bytes(model, SIZE))
 
     told = {entry.key: entry.value for entry in content.metadata_props}
-
-    assert json.loads(told["config"]) == {"name": "ours", "num_keypoints": 3}
+    says = json.loads(told["hwl"])
+    assert says["config"] == {"name": "ours", "num_keypoints": 3}
+    assert says["description"]["keypoints"] == ["nose", "left_eye", "right_eye"]
+    assert says["description"]["input_size"] == [96, 64]
     assert (told["input"], told["precision"]) == ("64x64", "float32")
 
 
@@ -198,44 +205,6 @@ def test_the_oldest_exports_go_when_there_are_many(
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_weights_are_exported_as_safetensors_with_their_configuration(
-    tmp_path: Path, ordinary: Callable[..., PoseNet]
-) -> None:
-    model = ordinary("shufflenetv2")
-    torch.save({"state_dict": model.state_dict()}, tmp_path / "theirs.pth")
-
-    write_model(tmp_path / "ours.safetensors", tmp_path / "theirs.pth", "shufflenetv2", SIZE)
-
-    loaded = open_model(tmp_path / "ours.safetensors")
-    assert loaded.config == {"name": "shufflenetv2", "num_keypoints": 3}
-    with torch.inference_mode():
-        assert torch.equal(loaded(crops(1)), model(crops(1)))
-
-
-def test_another_kind_of_file_is_refused_before_anything_is_read(tmp_path: Path) -> None:
-    with pytest.raises(HwlError, match=r"net\.pb: .* must end in \.onnx or \.safetensors"):
-        write_model(tmp_path / "net.pb", tmp_path / "missing.safetensors", "", SIZE)
-
-
-def test_int8_safetensors_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(HwlError, match="saved in float32"):
-        write_model(tmp_path / "net.safetensors", "w.safetensors", "", SIZE, ("data", "train"))
-
-
-def test_an_int8_file_is_written_with_calibration_images(
-    tmp_path: Path, puppets: Path, ordinary: Callable[..., PoseNet]
-) -> None:
-    save_weights(ordinary("ours", num_keypoints=17), tmp_path / "weights.safetensors")
-
-    write_model(
-        tmp_path / "net.onnx", tmp_path / "weights.safetensors", "", SIZE, (puppets, "train2017")
-    )
-
-    told = {entry.key: entry.value for entry in onnx.load(tmp_path / "net.onnx").metadata_props}
-    assert told["precision"] == "int8"
-    assert [path.name for path in tmp_path.glob("net*")] == ["net.onnx"]
-
-
 def test_calibration_takes_persons_at_even_distances(
     puppets: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -244,5 +213,5 @@ def test_calibration_takes_persons_at_even_distances(
     taken = calibration_crops(puppets, "train2017", SIZE)
 
     assert taken.shape == (3, 3, *SIZE)
-    assert taken.dtype == torch.float32
+    assert taken.dtype == torch.uint8
     assert not torch.equal(taken[0], taken[1])

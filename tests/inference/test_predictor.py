@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 from hypothesis import given, settings
@@ -16,15 +19,27 @@ from torch import Tensor
 
 from hwl.codec import HeatmapCodec
 from hwl.data.annotations import Annotations, Boxes, load_annotations
-from hwl.data.crops import IMAGENET_MEAN, IMAGENET_STD, box_crop, normalize
+from hwl.data.crops import box_crop
 from hwl.data.images import read_image
-from hwl.inference.predictor import predict, predict_heatmaps, predict_image
+from hwl.errors import HwlError
+from hwl.inference import predictor as prediction
+from hwl.inference.images import as_image, checked_boxes
+from hwl.inference.predictor import Model, Predictor
+from hwl.models import Description, PoseNet
+from hwl.models.description import IMAGENET_MEAN, IMAGENET_STD
 from hwl.skeletons import COCO, skeleton_from_category
 
 FACE = ("nose", "left_eye", "right_eye")
 SKELETON = skeleton_from_category("face", FACE, [])
 CODEC = HeatmapCodec((64, 96))
 IMAGE = (400, 300)  # width, height
+
+
+def predictor(run: Model, flip: bool = True, batch_size: int = 64) -> Predictor:
+    """A Predictor of any function from crops to heatmaps."""
+    model = PoseNet(torch.nn.Identity(), torch.nn.Identity(), {"name": "made"})
+    model.describe(Description(skeleton=SKELETON, input_size=CODEC.input_size))
+    return Predictor(model=model, prepared=run, codec=CODEC, flip=flip, batch_size=batch_size)
 
 
 class FaceNetwork:
@@ -112,10 +127,10 @@ def test_known_keypoints_come_back_within_half_a_cell_in_the_order_of_the_boxes(
 ) -> None:
     annotations, boxes, keypoints = faces
 
-    found = predict(FaceNetwork(), annotations, boxes, CODEC, flip)
+    found = predictor(FaceNetwork(), flip).predict(annotations, boxes)
 
     assert (np.abs(found.keypoints - keypoints).max(axis=2) <= half_a_cell(boxes.boxes)).all()
-    assert found.keypoint_scores.min() > 0.7
+    assert found.scores.min() > 0.7
     np.testing.assert_array_equal(found.image_index, boxes.image_index)
     np.testing.assert_array_equal(found.box_scores, boxes.scores)
 
@@ -123,7 +138,7 @@ def test_known_keypoints_come_back_within_half_a_cell_in_the_order_of_the_boxes(
 def test_areas_are_those_of_the_padded_boxes(faces: Faces) -> None:
     annotations, boxes, _ = faces
 
-    found = predict(FaceNetwork(), annotations, boxes, CODEC)
+    found = predictor(FaceNetwork()).predict(annotations, boxes)
 
     crops = [box_crop(box, CODEC.input_size) for box in boxes.boxes]
     np.testing.assert_allclose(found.areas, [r.scale[0] * r.scale[1] for r in crops])
@@ -134,13 +149,13 @@ def test_predictions_do_not_depend_on_batches_and_workers(
     faces: Faces, batch_size: int, workers: int
 ) -> None:
     annotations, boxes, _ = faces
-    expected = predict(FaceNetwork(), annotations, boxes, CODEC)
+    expected = predictor(FaceNetwork()).predict(annotations, boxes)
     model = FaceNetwork()
 
-    found = predict(model, annotations, boxes, CODEC, True, batch_size, workers)
+    found = predictor(model, True, batch_size).predict(annotations, boxes, workers)
 
     np.testing.assert_array_equal(found.keypoints, expected.keypoints)
-    np.testing.assert_array_equal(found.keypoint_scores, expected.keypoint_scores)
+    np.testing.assert_array_equal(found.scores, expected.scores)
     full, rest = divmod(7, batch_size)
     batches = [batch_size] * full + [rest] * (rest > 0)
     assert model.batches == [size for size in batches for _ in "ab"]  # plain and mirrored
@@ -158,27 +173,27 @@ def test_a_image_is_read_once_for_all_its_boxes(
 
     monkeypatch.setattr("hwl.data.annotations.read_image", recorded)
 
-    predict(FaceNetwork(), annotations, boxes, CODEC, batch_size=2)
+    predictor(FaceNetwork(), batch_size=2).predict(annotations, boxes)
 
     assert read == ["a.png", "c.png", "d.png"]
 
 
-@pytest.mark.parametrize("as_file", [False, True])
+@pytest.mark.parametrize("as_kind", [str, Path, read_image, PIL.Image.open])
 def test_boxes_of_one_image_are_predicted_like_those_of_a_data_set(
-    faces: Faces, as_file: bool
+    faces: Faces, as_kind: Callable[[Path], Any]
 ) -> None:
     annotations, boxes, _ = faces
     here = np.flatnonzero(boxes.image_index == 3)
-    expected = predict(FaceNetwork(), annotations, boxes, CODEC)
+    expected = predictor(FaceNetwork()).predict(annotations, boxes)
     path = annotations.image_path(3)
 
-    found, scores = predict_image(
-        *(FaceNetwork(), path if as_file else read_image(path)),
-        *(boxes.boxes[here], SKELETON, CODEC),
-    )
+    image = as_kind(path)
 
-    np.testing.assert_array_equal(found, expected.keypoints[here])
-    np.testing.assert_array_equal(scores, expected.keypoint_scores[here])
+    found = predictor(FaceNetwork())(image, boxes.boxes[here].tolist())
+
+    np.testing.assert_array_equal(found.keypoints, expected.keypoints[here])
+    np.testing.assert_array_equal(found.scores, expected.scores[here])
+    np.testing.assert_array_equal(found.image, read_image(path))
 
 
 def test_without_boxes_the_whole_image_is_one_person(faces: Faces) -> None:
@@ -186,10 +201,10 @@ def test_without_boxes_the_whole_image_is_one_person(faces: Faces) -> None:
     whole = cv2.resize(read_image(annotations.image_path(0))[20:100, 10:120], None, fx=3, fy=3)
     expected = 3 * (keypoints[faces[1].image_index == 0] - (10, 20)) + 1
 
-    found, scores = predict_image(FaceNetwork(), whole, None, SKELETON, CODEC)
+    found = predictor(FaceNetwork())(whole)
 
-    assert found.shape == (1, 3, 2) and scores.shape == (1, 3)
-    np.testing.assert_allclose(found, expected, atol=2.5 * 360 * 1.25 / 96)
+    assert found.keypoints.shape == (1, 3, 2) and found.scores.shape == (1, 3)
+    np.testing.assert_allclose(found.keypoints, expected, atol=2.5 * 360 * 1.25 / 96)
 
 
 def flip_test_by_loop(plain: np.ndarray, mirrored: np.ndarray) -> np.ndarray:
@@ -215,9 +230,11 @@ def test_the_flip_test_equals_the_cell_by_cell_loop(seed: int, count: int) -> No
     torch.manual_seed(seed)
     model = torch.nn.Conv2d(3, 17, 4, stride=4).requires_grad_(False)
     crops = torch.randint(0, 256, (count, 3, 32, 64), dtype=torch.uint8)
-    plain, mirrored = model(normalize(crops)), model(normalize(crops.flip(3)))
+    through = predictor(model)
+    through.model.describe(Description(skeleton=COCO))
+    plain, mirrored = (model(through.model.preprocess(c)) for c in (crops, crops.flip(3)))
 
-    found = predict_heatmaps(model, crops, COCO, flip=True)
+    found = through.heatmaps(crops)
 
     expected = flip_test_by_loop(plain.numpy(), mirrored.numpy())
     np.testing.assert_allclose(found, expected, atol=1e-5)
@@ -228,11 +245,134 @@ def test_without_flip_test_the_model_runs_once_on_normalized_crops() -> None:
 
     def model(images: Tensor) -> Tensor:
         seen.append(images)
-        return torch.full((len(images), 17, 8, 8), math.pi, dtype=torch.bfloat16)
+        return torch.full((len(images), 3, 16, 24), math.pi, dtype=torch.bfloat16)
 
-    crops = torch.arange(2 * 3 * 32 * 32).view(2, 3, 32, 32).to(torch.uint8)
+    crops = torch.arange(2 * 3 * 64 * 96).view(2, 3, 64, 96).to(torch.uint8)
+    through = predictor(model, flip=False)
 
-    found = predict_heatmaps(model, crops, COCO, flip=False)
+    found = through.heatmaps(crops)
 
-    assert len(seen) == 1 and torch.equal(seen[0], normalize(crops))
-    assert found.dtype == torch.float32 and found.shape == (2, 17, 8, 8)
+    assert len(seen) == 1 and torch.equal(seen[0], through.model.preprocess(crops))
+    assert found.dtype == torch.float32 and found.shape == (2, 3, 16, 24)
+
+
+def test_a_list_of_images_gives_a_list_of_poses_each_with_its_image(faces: Faces) -> None:
+    annotations, boxes, _ = faces
+    through = predictor(FaceNetwork(), batch_size=2)
+    images = [annotations.image_path(index) for index in (2, 0)]
+    parts = [boxes.boxes[boxes.image_index == index] for index in (2, 0)]
+
+    found = through(images, parts)
+
+    for poses, image, part in zip(found, images, parts, strict=True):
+        alone = through(image, part)
+        np.testing.assert_array_equal(poses.keypoints, alone.keypoints)
+        np.testing.assert_array_equal(poses.boxes, part)
+        np.testing.assert_array_equal(poses.image, read_image(image))
+
+
+def test_an_image_without_boxes_of_a_list_has_no_poses(faces: Faces) -> None:
+    annotations, boxes, _ = faces
+    images = [annotations.image_path(0), annotations.image_path(1)]
+
+    one, none = predictor(FaceNetwork())(images, [boxes.boxes[boxes.image_index == 0], []])
+
+    assert (len(one), len(none)) == (1, 0) and none.keypoints.shape == (0, 3, 2)
+    np.testing.assert_array_equal(none.draw(), none.image)
+
+
+def test_boxes_must_come_one_list_an_image(faces: Faces) -> None:
+    images = [faces[0].image_path(0)] * 2
+
+    with pytest.raises(HwlError, match="boxes_xywh must be a list of 2, boxes for each image"):
+        predictor(FaceNetwork())(images, [[[1, 2, 3, 4]]])
+
+
+def test_poses_draw_all_their_persons_on_their_image(faces: Faces) -> None:
+    annotations, boxes, _ = faces
+    path = annotations.image_path(3)
+
+    found = predictor(FaceNetwork())(path, boxes.boxes[boxes.image_index == 3])
+
+    drawn, before = found.draw(), read_image(path)
+    for x, y in found.keypoints.reshape(-1, 2).round().astype(int):
+        assert (drawn[y, x] != before[y, x]).any()
+    np.testing.assert_array_equal(found.image, before)  # which stays as it is
+
+
+def test_poses_of_a_data_set_are_drawn_on_an_image_that_is_given(faces: Faces) -> None:
+    annotations, boxes, _ = faces
+    found = predictor(FaceNetwork()).predict(annotations, boxes)
+
+    with pytest.raises(HwlError, match="have no image to draw on"):
+        found.draw()
+    assert found.of_image(3).draw(read_image(annotations.image_path(3))).any()
+
+
+def test_a_photograph_is_turned_upright_by_its_exif_orientation(tmp_path: Path) -> None:
+    pixels = np.zeros((60, 100, 3), np.uint8)
+    pixels[:, :50] = 255
+    turned = PIL.Image.Exif()
+    turned[0x0112] = 6  # to be turned clockwise
+    PIL.Image.fromarray(pixels).save(tmp_path / "photo.jpg", exif=turned)
+
+    for image in (tmp_path / "photo.jpg", PIL.Image.open(tmp_path / "photo.jpg")):
+        upright = as_image(image)
+        assert upright.shape == (100, 60, 3)
+        assert upright[:40].min() > 200 and upright[60:].max() < 50
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.zeros((9, 9, 3)), "must be .* uint8 RGB, not .* float64"),
+        (np.zeros((9, 9, 4), np.uint8), "three channels"),
+        (np.zeros((0, 9, 3), np.uint8), "must be"),
+        (np.zeros(9, np.uint8), "must be"),
+    ],
+)
+def test_an_array_that_is_no_image_is_refused(array: np.ndarray, message: str) -> None:
+    with pytest.raises(HwlError, match=message):
+        as_image(array)
+
+
+def test_a_gray_array_becomes_rgb() -> None:
+    gray = np.arange(12, dtype=np.uint8).reshape(3, 4)
+
+    found = as_image(gray)
+
+    assert found.shape == (3, 4, 3) and (found == gray[:, :, None]).all()
+
+
+@pytest.mark.parametrize(
+    "boxes",
+    [
+        [[0, 0, 0, 10]],
+        [[0, 0, 10, -1]],
+        [[100, 0, 10, 10]],
+        [[-20, 0, 20, 10]],
+        [[0, float("nan"), 10, 10]],
+        [[0, 0, float("inf"), 10]],
+        [[0, 0, 10]],
+        [0, 0, 10, 10],
+        "many",
+        [["a", 0, 1, 1]],
+    ],
+)
+def test_boxes_without_area_in_the_image_are_refused(boxes: object) -> None:
+    with pytest.raises(HwlError, match="box"):
+        checked_boxes(boxes, np.zeros((80, 100, 3), np.uint8))
+
+
+def test_many_boxes_of_one_image_are_cropped_in_parts(
+    faces: Faces, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    annotations, boxes, _ = faces
+    expected = predictor(FaceNetwork()).predict(annotations, boxes)
+    monkeypatch.setattr(prediction, "IMAGE_BOXES", 2)
+    crops = prediction.ImageCrops(lambda index: np.zeros((9, 9, 3), np.uint8), boxes, (64, 96))
+
+    found = predictor(FaceNetwork()).predict(annotations, boxes)
+
+    np.testing.assert_array_equal(found.keypoints, expected.keypoints)
+    assert max(len(crops[item][0]) for item in range(len(crops))) == 2

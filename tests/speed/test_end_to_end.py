@@ -12,11 +12,12 @@ from torch import Tensor
 
 from hwl.codec import HeatmapCodec
 from hwl.data.annotations import Annotations, Boxes, load_split
-from hwl.data.crops import normalize
 from hwl.data.images import read_image
-from hwl.inference.predictor import predict
+from hwl.inference.predictor import STAGES, Predictor
+from hwl.models import Description, PoseNet
+from hwl.skeletons import COCO
 from hwl.speed import end_to_end
-from hwl.speed.end_to_end import STAGES, crowded, predict_timed, time_end_to_end
+from hwl.speed.end_to_end import crowded, predict_timed, time_end_to_end
 
 CODEC = HeatmapCodec((64, 32))
 
@@ -34,6 +35,12 @@ class SlowNetwork:
         self.batches.append(len(images))
         time.sleep(self.seconds)
         return self.layer(images)
+
+
+def predictor(run: SlowNetwork, **how: object) -> Predictor:
+    model = PoseNet(torch.nn.Identity(), torch.nn.Identity(), {"name": "ours"})
+    model.describe(Description(skeleton=COCO, input_size=CODEC.input_size))
+    return Predictor(**{"model": model, "prepared": run, "codec": CODEC, **how})
 
 
 @pytest.fixture(scope="module")
@@ -64,16 +71,17 @@ def test_the_images_with_most_persons_are_taken_with_all_of_theirs(puppets: Path
 def test_the_keypoints_are_those_of_prediction(
     annotations: Annotations, boxes: Boxes, flip: bool, batch_size: int
 ) -> None:
-    expected = predict(SlowNetwork(), annotations, boxes, CODEC, flip, batch_size)
+    through = predictor(SlowNetwork(), flip=flip, batch_size=batch_size)
+    expected = through.predict(annotations, boxes)
 
-    keypoints, _ = predict_timed(SlowNetwork(), annotations, boxes, CODEC, flip, batch_size, "cpu")
+    poses, _ = predict_timed(through, annotations, boxes)
 
-    np.testing.assert_array_equal(keypoints, expected.keypoints)
+    np.testing.assert_array_equal(poses.keypoints, expected.keypoints)
 
 
 def test_the_stages_make_up_the_whole(annotations: Annotations, boxes: Boxes) -> None:
     started = time.perf_counter()
-    _, seconds = predict_timed(SlowNetwork(0.02), annotations, boxes, CODEC, True, 2, "cpu")
+    _, seconds = predict_timed(predictor(SlowNetwork(0.02), batch_size=2), annotations, boxes)
     total = time.perf_counter() - started
 
     assert tuple(seconds) == STAGES
@@ -90,9 +98,10 @@ def test_each_stage_is_charged_what_it_took(
         clock[0] += 1
         return read_image(path)
 
-    def slow_normalize(crops: Tensor) -> Tensor:
-        clock[0] += 100
-        return normalize(crops)
+    class SlowNet(PoseNet):
+        def preprocess(self, crops: Tensor) -> Tensor:
+            clock[0] += 100
+            return super().preprocess(crops)
 
     class SlowCodec(HeatmapCodec):
         def decode(self, heatmaps: Tensor) -> tuple[np.ndarray, np.ndarray]:
@@ -105,11 +114,13 @@ def test_each_stage_is_charged_what_it_took(
 
     monkeypatch.setattr(end_to_end.time, "perf_counter", lambda: clock[0])
     monkeypatch.setattr("hwl.data.annotations.read_image", slow_read)
-    monkeypatch.setattr(end_to_end, "normalize", slow_normalize)
+    model = SlowNet(torch.nn.Identity(), torch.nn.Identity(), {"name": "ours"})
+    model.describe(Description(skeleton=COCO))
     codec = SlowCodec(CODEC.input_size)
+    through = predictor(slow_model, model=model, codec=codec, batch_size=2)
     passes, images = -(-len(boxes) // 2), len(set(boxes.image_index))
 
-    _, seconds = predict_timed(slow_model, annotations, boxes, codec, True, 2, "cpu")
+    _, seconds = predict_timed(through, annotations, boxes)
 
     assert seconds == {
         "reading": images,
@@ -122,10 +133,13 @@ def test_each_stage_is_charged_what_it_took(
 def test_a_table_has_models_with_and_without_flip_after_warming_up_on_their_batches(
     annotations: Annotations, boxes: Boxes
 ) -> None:
-    models = {("ours", "eager"): SlowNetwork(), ("ours", "openvino"): SlowNetwork()}
-    sizes = {("ours", "eager"): 2, ("ours", "openvino"): 64}
+    second = SlowNetwork()
+    predictors = [
+        predictor(SlowNetwork(), batch_size=2),
+        predictor(second, batch_size=64, runtime="openvino"),
+    ]
 
-    rows = time_end_to_end(models, sizes, annotations, boxes, CODEC, "cpu")
+    rows = time_end_to_end(predictors, annotations, boxes)
 
     ways = [(row["runtime"], row["flip"], row["batch"]) for row in rows]
     assert ways == [
@@ -140,4 +154,4 @@ def test_a_table_has_models_with_and_without_flip_after_warming_up_on_their_batc
         assert (row["persons"], row["images"]) == (len(boxes), len(set(boxes.image_index)))
         assert (row["device"], row["threads"]) == ("cpu", torch.get_num_threads())
     everyone = len(boxes)
-    assert models["ours", "openvino"].batches == [everyone] * (3 + 1 + 3 + 2)
+    assert second.batches == [everyone] * (3 + 1 + 3 + 2)

@@ -138,9 +138,7 @@ def test_weight_curves_run_from_background_to_peak() -> None:
 def test_a_batch_holds_the_first_persons_with_predictions(puppets: Path, trained: Path) -> None:
     weights = str(trained / "best.safetensors")
 
-    batch = load_batch(
-        LossStudyConfig("run", str(puppets), weights, persons=3, input_height=64, input_width=32)
-    )
+    batch = load_batch(LossStudyConfig("run", str(puppets), weights, persons=3))
 
     assert batch.crops.shape == (3, 3, 64, 32)
     assert batch.target.shape == batch.predicted.shape == (3, 17, 16, 8)

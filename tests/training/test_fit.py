@@ -16,8 +16,10 @@ from safetensors.torch import load_file
 
 from hwl.data.annotations import Annotations, Boxes
 from hwl.errors import HwlError
+from hwl.evaluation.config import EvaluateConfig
+from hwl.evaluation.evaluate import evaluate_weights
 from hwl.losses import WEIGHT_FUNCTIONS
-from hwl.models import load_model
+from hwl.models import Description, create_model, load_model, save_weights
 from hwl.skeletons import COCO, MPII
 from hwl.training import fit as training
 from hwl.training.config import TrainConfig
@@ -49,7 +51,7 @@ def val_metric(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[float]], None]
 
     def be(values: list[float]) -> None:
         left = iter(values)
-        monkeypatch.setattr(training, "validate", lambda *_: {"AP": next(left)})
+        monkeypatch.setattr(training, "validate", lambda *_: ({"AP": next(left)}, "as told"))
 
     return be
 
@@ -120,6 +122,48 @@ def test_the_weights_say_which_model_they_are_for(trained: Path) -> None:
     for name in ("best", "last"):
         config = load_model(trained / f"{name}.safetensors").config
         assert (config["name"], config["num_keypoints"]) == ("ours", 17)
+
+
+def test_the_weights_say_how_to_use_them_and_what_they_reached(trained: Path) -> None:
+    record = json.loads((trained / "metrics.json").read_text())
+
+    for name in ("best", "last"):
+        told = load_model(trained / f"{name}.safetensors").description
+        assert told.skeleton == COCO and told.input_size == (64, 32) and told.sigma == 2
+        assert told.trained_on.startswith("12 persons of ")
+        assert "person_keypoints_train2017.json sha256:" in told.trained_on
+        assert told.metrics["AP"] == record["AP"]
+        assert told.protocol.startswith("ground-truth boxes, flip test, quarter-pixel decode")
+
+
+def test_weights_evaluated_without_naming_a_size_give_the_ap_that_they_tell(
+    trained: Path, small_training: MakeConfig, tmp_path: Path
+) -> None:
+    weights, how = trained / "best.safetensors", small_training(tmp_path)
+    config = EvaluateConfig(
+        output="run", data=how.data, weights=str(weights), limit=3, workers=0, bootstrap=0
+    )
+
+    _, (*_, found) = evaluate_weights(config)
+
+    told = load_model(weights).description
+    assert found.metrics["AP"] == told.metrics["AP"]
+    assert found.sentence() == told.protocol
+
+
+def test_initial_weights_of_other_keypoints_are_refused_by_the_first_that_differs(
+    small_training: MakeConfig, tmp_path: Path
+) -> None:
+    names = list(COCO.keypoints)
+    names[1], names[2] = names[2], names[1]
+    model = create_model("ours")
+    model.describe(Description(skeleton=dataclasses.replace(COCO, keypoints=tuple(names))))
+    save_weights(model, tmp_path / "start.safetensors")
+
+    with pytest.raises(
+        HwlError, match=r"keypoint 2 of .*start\.safetensors is 'right_eye', that of"
+    ):
+        fit(small_training(tmp_path / "run", init_weights=str(tmp_path / "start.safetensors")))
 
 
 @pytest.mark.parametrize(("values", "best"), [([0.5, 0.25], 1), ([0.25, 0.5], 2)])
@@ -237,9 +281,11 @@ def test_the_best_epoch_is_chosen_on_detected_boxes_where_they_are_given(
     path = puppets / DETECTIONS
     used = []
 
-    def validate(model: object, val: Annotations, boxes: Boxes, *_: object) -> dict[str, float]:
+    def validate(
+        predictor: object, val: Annotations, boxes: Boxes, *_: object
+    ) -> tuple[dict[str, float], str]:
         used.append(boxes)
-        return {"AP": 0.5}
+        return {"AP": 0.5}, "as told"
 
     monkeypatch.setattr(training, "validate", validate)
     changes = {"detections": str(path), "val_limit": 0, "epochs": 1, "train_limit": 4}

@@ -1,0 +1,192 @@
+"""Poses of the persons in photographs and videos: drawings and COCO-format results."""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import msgspec
+import numpy as np
+
+from hwl.data.images import write_image
+from hwl.errors import HwlError
+from hwl.files import write_json
+from hwl.inference.config import PredictConfig
+from hwl.inference.detection import Detector, open_detector
+from hwl.inference.images import as_image
+from hwl.inference.load import open_predictor, shared_options
+from hwl.inference.poses import Poses, coco_results, pose_scores
+from hwl.inference.predictor import Predictor
+from hwl.inference.sources import find_files, is_video, read_video, video_rate
+from hwl.progress import progress
+
+RESULTS = "keypoints_results.json"  # persons, as pycocotools and the test server take them
+LISTING = "images.json"  # the images that the results' image_id means, and the keypoints' names
+CHUNK = 16  # images at a time, which bounds the memory
+Box = tuple[float, float, float, float]
+
+
+def predict_files(
+    names: tuple[str, ...], config: PredictConfig, detector: Detector | None = None
+) -> list[Path]:
+    """Predict the persons in files; draw them, all of an image in one drawing, and write results.
+
+    Args:
+        names: image files, folders, globs and videos.
+        config: weights, where the persons are, and where the output goes.
+        detector: finds the persons where no boxes are given; None opens the configured one.
+
+    Returns:
+        The drawings: `<name>.png` for an image, `<name>.mp4` for a video. Beside them are RESULTS
+        and LISTING.
+
+    Raises:
+        HwlError: a file, the weights or boxes cannot be used, a drawing cannot be written, or the
+            output folder holds other files.
+    """
+    files = find_files(names)
+    output = Path(config.output)
+    _check_output(output)
+    boxes = _given_boxes(config)
+    predictor = open_predictor(config.weights, shared_options(config), config.runtime)
+    if boxes is None and not config.whole_image:
+        device = predictor.model.mean.device
+        detector = detector or open_detector(config.detector, config.detector_score, device)
+    else:
+        detector = None
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}-") as scratch:
+        gallery = _Gallery(Path(scratch))
+        for path in progress(files, "predict"):
+            frames = read_video(path) if is_video(path) else iter([as_image(path)])
+            gallery.add(path, _poses(predictor, path, frames, boxes, detector))
+        gallery.finish(predictor)
+        output.mkdir(exist_ok=True)
+        for made in sorted(Path(scratch).iterdir()):
+            made.replace(output / made.name)
+    return [output / name for name in gallery.drawings]
+
+
+def _check_output(output: Path) -> None:
+    """HwlError unless drawings can go there without taking the place of other files."""
+    if not output.exists():
+        return
+    if not output.is_dir():
+        raise HwlError(f"output {output} is a file: choose a folder")
+    if any(output.iterdir()) and not (output / LISTING).is_file():
+        raise HwlError(
+            f"output {output} holds files that predict did not write: choose a new folder"
+        )
+
+
+def _given_boxes(config: PredictConfig) -> list[Box] | dict[str, list[Box]] | None:
+    """Boxes of all images, or by file name; None where there are none."""
+    ways = [bool(config.box), bool(config.boxes), config.whole_image]
+    if sum(ways) > 1:
+        raise HwlError("give one of --box, --boxes and --whole-image, not several")
+    if not config.boxes:
+        return config.box or None
+    path = Path(config.boxes)
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=dict[str, list[Box]])
+    except OSError as error:
+        raise HwlError(f"boxes {path}: cannot be read ({error.strerror})") from error
+    except msgspec.DecodeError as error:
+        raise HwlError(
+            f'boxes {path}: must be JSON like {{"photo.jpg": [[x, y, width, height]]}}: {error}'
+        ) from error
+
+
+def _poses(
+    predictor: Predictor,
+    path: Path,
+    frames: Iterator[np.ndarray],
+    boxes: list[Box] | dict[str, list[Box]] | None,
+    detector: Detector | None,
+) -> Iterator[Poses]:
+    """Of each frame of a file, CHUNK frames at a time."""
+    if isinstance(boxes, dict):
+        if path.name not in boxes:
+            raise HwlError(f"{path}: the file of boxes has no entry '{path.name}'")
+        boxes = boxes[path.name]
+    try:
+        while chunk := list(itertools.islice(frames, CHUNK)):
+            if detector is None:
+                yield from predictor(chunk, [boxes] * len(chunk))
+                continue
+            found = [detector(image) for image in chunk]
+            poses = predictor(chunk, [where for where, _ in found])
+            for one, (_, scores) in zip(poses, found, strict=True):
+                yield replace(one, box_scores=scores)
+    except HwlError as error:
+        raise HwlError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
+
+
+class _Gallery:
+    """Drawings and results in the making.
+
+    Args:
+        folder: where they are written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.drawings: list[str] = []
+        self.images: list[dict[str, object]] = []
+        self.results: list[dict[str, object]] = []
+
+    def add(self, path: Path, frames: Iterator[Poses]) -> None:
+        """Draw a file's frames and take their persons into the results."""
+        name = self._name(path, ".mp4" if is_video(path) else ".png")
+        if is_video(path):
+            self._write_video(path, self._take(path, name, frames), name)
+        else:
+            for drawn in self._take(path, name, frames):
+                write_image(self.folder / name, drawn)
+        self.drawings.append(name)
+
+    def finish(self, predictor: Predictor) -> None:
+        """Write the results and what their numbers mean."""
+        write_json(self.folder / RESULTS, self.results)
+        category = predictor.skeleton.category()
+        write_json(self.folder / LISTING, {"images": self.images, "categories": [category]})
+
+    def _name(self, path: Path, ending: str) -> str:
+        """The file's own, numbered where another file of that name was before."""
+        names = (f"{path.stem}{mark}{ending}" for mark in ("", *(f"-{n}" for n in range(2, 10**6))))
+        return next(name for name in names if name not in self.drawings)
+
+    def _take(self, path: Path, drawing: str, frames: Iterator[Poses]) -> Iterator[np.ndarray]:
+        for frame, poses in enumerate(frames):
+            drawn = poses.draw()
+            number = len(self.images) + 1
+            height, width = drawn.shape[:2]
+            self.images.append(
+                {
+                    "id": number,
+                    "file_name": str(path),
+                    **({"frame": frame} if is_video(path) else {}),
+                    "width": width,
+                    "height": height,
+                    "drawing": drawing,
+                }
+            )
+            self.results += coco_results(poses, [number] * len(poses), pose_scores(poses))
+            yield drawn
+
+    def _write_video(self, path: Path, frames: Iterator[np.ndarray], name: str) -> None:
+        target, writer = self.folder / name, None
+        codec = cv2.VideoWriter.fourcc(*"mp4v")
+        for frame in frames:
+            if writer is None:
+                size = (frame.shape[1], frame.shape[0])
+                writer = cv2.VideoWriter(str(target), codec, video_rate(path), size)
+            writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+        if writer is not None:
+            writer.release()
+        if not target.is_file() or not target.stat().st_size:
+            raise HwlError(f"the drawing {name} cannot be written: this OpenCV encodes no MP4")

@@ -1,0 +1,169 @@
+"""From a weights file to a Predictor, and from one kind of weights file to another."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import hwl
+from hwl.errors import HwlError
+from hwl.inference.config import PredictorConfig
+from hwl.inference.load import load, write_model
+from hwl.models import Description, PoseNet, create_model, open_model, save_weights
+from hwl.skeletons import COCO, LSP
+
+IMAGE = np.random.default_rng(0).integers(0, 256, (90, 70, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory, ordinary: Callable[..., PoseNet]) -> Path:
+    """Of a model that describes itself: COCO's keypoints at 64x32."""
+    model = ordinary("litehrnet18", 17)
+    model.describe(Description(skeleton=COCO, input_size=(64, 32), sigma=1.5))
+    save_weights(model, tmp_path_factory.mktemp("weights") / "best.safetensors")
+    return tmp_path_factory.getbasetemp() / "weights0" / "best.safetensors"
+
+
+def test_the_public_face_is_there_and_imports_nothing_before_it_is_asked_for() -> None:
+    code = (
+        "import sys, hwl; assert set(hwl.__all__) < set(dir(hwl)); "
+        "print('torch' in sys.modules, 'numpy' in sys.modules)"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout == "False False\n"
+    for name in hwl.__all__:
+        assert getattr(hwl, name).__name__ == name
+    with pytest.raises(AttributeError, match="no attribute 'lod'"):
+        _ = hwl.lod
+
+
+def test_an_image_in_keypoints_out_from_another_folder(weights: Path, tmp_path: Path) -> None:
+    import cv2
+
+    cv2.imwrite(str(tmp_path / "photo.jpg"), IMAGE)
+    code = (
+        f"import hwl; print(hwl.load({str(weights)!r})"
+        "('photo.jpg', boxes_xywh=[[5, 5, 40, 60], [10, 20, 30, 40]]).keypoints.shape)"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path
+    )
+
+    assert (done.stdout, done.returncode) == ("(2, 17, 2)\n", 0), done.stderr
+
+
+def test_the_weights_own_size_sigma_and_keypoints_are_used(weights: Path) -> None:
+    predictor = load(weights, device="cpu")
+
+    assert predictor.codec.input_size == (64, 32) and predictor.codec.sigma == 1.5
+    assert predictor.skeleton == COCO and predictor.runtime == "eager"
+    assert predictor(IMAGE).keypoints.shape == (1, 17, 2)
+
+
+def test_another_size_is_refused_with_both_unless_asked_for_by_name(weights: Path) -> None:
+    with pytest.raises(HwlError, match="is of input size 64x32, asked for is 96x32"):
+        load(weights, input_height=96)
+
+    assert load(weights, input_height=96, allow_other_size=True).codec.input_size == (96, 32)
+    assert load(weights, input_height=64, input_width=32).codec.input_size == (64, 32)
+
+
+def test_an_unknown_option_is_refused_by_the_nearest(weights: Path) -> None:
+    with pytest.raises(HwlError, match="did you mean 'flip'"):
+        load(weights, flop=True)
+
+
+def test_mean_and_deviation_are_the_weights_own(weights: Path, tmp_path: Path) -> None:
+    model = open_model(weights)
+    model.describe(
+        Description(skeleton=COCO, input_size=(64, 32), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 1.0))
+    )
+    save_weights(model, tmp_path / "other.safetensors")
+
+    loaded = load(tmp_path / "other.safetensors", device="cpu").model
+
+    white = torch.full((1, 3, 1, 1), 255, dtype=torch.uint8)
+    assert loaded.preprocess(white).flatten().tolist() == [1, 1, 0.5]
+    assert loaded.state_dict().keys() == create_model("litehrnet18").state_dict().keys()
+
+
+def test_a_checkpoint_that_says_nothing_is_taken_for_a_known_skeleton_and_it_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    torch.save(create_model("litehrnet18", 14).state_dict(), tmp_path / "theirs.pth")
+
+    predictor = load(tmp_path / "theirs.pth", model="litehrnet18", device="cpu")
+    sized = load(
+        tmp_path / "theirs.pth",
+        model="litehrnet18",
+        device="cpu",
+        input_height=64,
+        input_width=64,
+    )
+
+    assert predictor.skeleton == LSP and predictor.codec.input_size == (256, 192)
+    assert sized.codec.input_size == sized.model.description.input_size == (64, 64)
+    assert "its 14 keypoints are taken for those of LSP-14" in capsys.readouterr().out
+
+
+def test_keypoints_of_no_known_set_are_refused(tmp_path: Path) -> None:
+    save_weights(create_model("litehrnet18", 3), tmp_path / "three.safetensors")
+
+    with pytest.raises(HwlError, match=r"three\.safetensors predicts 3 keypoints of no known set"):
+        load(tmp_path / "three.safetensors")
+
+
+def test_weights_are_exported_as_safetensors_with_their_configuration(
+    tmp_path: Path, ordinary: Callable[..., PoseNet]
+) -> None:
+    model = ordinary("shufflenetv2", 17)
+    torch.save({"state_dict": model.state_dict()}, tmp_path / "theirs.pth")
+
+    how = PredictorConfig(model="shufflenetv2", input_height=128)
+    write_model(tmp_path / "ours.safetensors", tmp_path / "theirs.pth", how)
+
+    loaded = open_model(tmp_path / "ours.safetensors")
+    assert loaded.config == {"name": "shufflenetv2", "num_keypoints": 17}
+    assert loaded.description == Description(skeleton=COCO, input_size=(128, 192))
+    with torch.inference_mode():
+        images = torch.randn(1, 3, 64, 64)
+        assert torch.equal(loaded(images), model(images))
+
+
+def test_another_kind_of_file_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    with pytest.raises(HwlError, match=r"net\.pb: .* must end in \.onnx or \.safetensors"):
+        write_model(tmp_path / "net.pb", tmp_path / "missing.safetensors", PredictorConfig())
+
+
+def test_int8_safetensors_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(HwlError, match="saved in float32"):
+        how = PredictorConfig(calibration_data="data")
+        write_model(tmp_path / "net.safetensors", "w.safetensors", how)
+
+
+def test_an_int8_file_is_written_with_calibration_images(
+    tmp_path: Path, puppets: Path, ordinary: Callable[..., PoseNet]
+) -> None:
+    onnx = pytest.importorskip("onnx", reason="the runtimes' packages are not installed")
+    model = ordinary("ours", num_keypoints=17)
+    model.describe(Description(skeleton=COCO, input_size=(64, 64)))
+    save_weights(model, tmp_path / "weights.safetensors")
+
+    write_model(
+        tmp_path / "net.onnx",
+        tmp_path / "weights.safetensors",
+        PredictorConfig(calibration_data=str(puppets)),
+    )
+
+    told = {entry.key: entry.value for entry in onnx.load(tmp_path / "net.onnx").metadata_props}
+    assert told["precision"] == "int8"
+    assert [path.name for path in tmp_path.glob("net*")] == ["net.onnx"]
