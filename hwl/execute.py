@@ -176,7 +176,8 @@ def _take_images_out(executed: nbformat.NotebookNode, images: Path) -> None:
 def _defaults(notebook: Path) -> dict[str, object]:
     """Names and literal values of a notebook's parameters cell."""
     if not notebook.is_file():
-        raise HwlError(f"{notebook}: there is no such notebook")
+        there = ", ".join(sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb")))
+        raise HwlError(f"{notebook}: there is no such notebook; there are {there}")
     cells = [
         cell
         for cell in nbformat.read(notebook, as_version=4).cells

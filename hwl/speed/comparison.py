@@ -49,8 +49,9 @@ class SpeedConfig:
 
     kind: ClassVar[str] = "speed"
     output: FilePath  # the run's folder
-    models: list[Name] = field(default_factory=lambda: list(MODELS))  # names of create_model
-    runtimes: list[Name] = field(default_factory=lambda: list(RUNTIMES))  # eager must be one
+    models: list[Name] = field(default_factory=list)  # names of create_model (empty: all)
+    # Of hwl.inference.runtimes (empty: all); eager must be one.
+    runtimes: list[Name] = field(default_factory=list)
     input_height: InputSide = 256  # pixels
     input_width: InputSide = 192  # pixels
     threads: list[Threads] = field(default_factory=lambda: [1, 0])  # CPU threads (0: all cores)
@@ -65,8 +66,11 @@ class SpeedConfig:
     accuracy: OptionalPath = ""
 
     def __post_init__(self) -> None:
-        """Check every value; raises HwlError."""
+        """Check every value and put all names in place of none; raises HwlError."""
         check(self)
+        # A frozen dataclass can be completed in no other way.
+        object.__setattr__(self, "models", self.models or list(MODELS))
+        object.__setattr__(self, "runtimes", self.runtimes or list(RUNTIMES))
 
 
 @dataclass(frozen=True)
@@ -150,7 +154,7 @@ def compare_speed(config: SpeedConfig) -> Speed:
 
 def _check(config: SpeedConfig) -> None:
     """HwlError on what would fail after minutes, or mean nothing."""
-    for name in ("models", "threads", "batches"):
+    for name in ("threads", "batches"):
         if not getattr(config, name):
             raise HwlError(f"parameter '{name}' is empty: there is nothing to measure")
     for runtime in config.runtimes:

@@ -133,14 +133,13 @@ def paper_figure_points(
     rows = latencies[latencies["batch"] == batch]
     cpu = rows[rows["device"] == "cpu"]
     few, most = int(cpu["threads"].min()), int(cpu["threads"].max())
-    parts = {
-        f"eager, {_threads(few)}": cpu[(cpu["runtime"] == EAGER) & (cpu["threads"] == few)],
-        f"fastest float32, {_threads(most)}": fastest(cpu[cpu["threads"] == most], "float32"),
-        f"fastest int8, {_threads(most)}": fastest(cpu[cpu["threads"] == most], "int8"),
-    }
-    gpu = rows[rows["device"] == "cuda"]
-    parts["fastest float32, GPU"] = fastest(gpu, "float32")
-    parts["fastest bfloat16, GPU"] = fastest(gpu, "bfloat16")
+    parts = {f"eager, {_threads(few)}": cpu[(cpu["runtime"] == EAGER) & (cpu["threads"] == few)]}
+    for where, here in (
+        (_threads(most), cpu[cpu["threads"] == most]),
+        ("GPU", rows[rows["device"] == "cuda"]),
+    ):
+        for precision in here["precision"].unique():
+            parts[f"fastest {precision}, {where}"] = fastest(here, precision)
     published = [
         paper.SPEED[["model", f"FPS_{kind}"]]
         .set_axis(["model", "FPS"], axis=1)
@@ -155,7 +154,8 @@ def paper_figure_points(
     points = pd.concat(published + measured, ignore_index=True)
     sizes = counting[["model"]].assign(GFLOPs=counting["mmcv count (M)"] / 1000)
     aps = paper.SPEED[["model", "AP"]].rename(columns={"AP": "paper AP"})
-    points = points.merge(sizes, on="model").merge(aps, on="model")
+    # What was not counted is left out; a model that the paper does not have stays, without its AP.
+    points = points.merge(sizes, on="model").merge(aps, how="left", on="model")
     if accuracy is None:
         return points.assign(**{"measured AP": np.nan})
     own = accuracy.assign(**{"measured AP": 100 * accuracy["AP"]})[["model", "measured AP"]]

@@ -247,7 +247,6 @@ def test_memory_is_measured_of_all_that_was_prepared(
     [
         ({"runtimes": ["onnxruntime"]}, "'runtimes' must have 'eager'"),
         ({"runtimes": ["eager", "nonsense"]}, "runtime 'nonsense' is not one of"),
-        ({"models": []}, "'models' is empty"),
         ({"threads": []}, "'threads' is empty"),
         ({"threads": [-1]}, r"'threads' is \[-1\]: it must be"),
         ({"batches": [0, 1]}, "'batches' is .* whole number from 1"),
