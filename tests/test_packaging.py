@@ -14,6 +14,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from hwl.puppets.config import PuppetConfig
 from hwl.training.config import TrainConfig
 
 tomllib = pytest.importorskip("tomllib", reason="reads TOML with Python 3.11's own module")
@@ -145,6 +146,13 @@ def test_paper_profile_is_the_recipe_of_the_paper() -> None:
     }
 
     assert differing == {}
+
+
+@pytest.mark.parametrize("name", ["embedded", "models"])
+def test_profiles_draw_the_puppets_that_the_command_and_the_notebook_draw(name: str) -> None:
+    profile = yaml.safe_load((PROJECT / "profiles" / f"{name}.yaml").read_text())
+
+    assert PuppetConfig(profile["data"], **profile["puppets"]) == PuppetConfig()
 
 
 def notebook_defaults(name: str) -> dict[str, object]:

@@ -15,7 +15,7 @@ class PuppetConfig:
     """Where the puppets go, how many images there are and which seed draws them."""
 
     folder: FilePath = "data/puppets"  # path, made whole or not at all
-    train_images: Annotated[int, Meta(ge=0, le=1_000_000)] = 900  # images
+    train_images: Annotated[int, Meta(ge=0, le=1_000_000)] = 1600  # images
     val_images: Annotated[int, Meta(ge=0, le=1_000_000)] = 200  # images
     seed: Seed = 0  # whole number from 0
 

@@ -131,7 +131,7 @@ def train(config: TrainConfig, folder: Path) -> list[dict[str, float]]:
         load_weights(model, config.init_weights)
     if config.sync_batch_norm and processes > 1:
         share_batch_norm(model, accelerator.device)
-    optimizer = torch.optim.Adam(model.parameters(), lr=config.lr)
+    optimizer = torch.optim.Adam(model.parameters(), lr=config.lr, fused=True)
     order, loader = _loader(config, learned, codec, accelerator)
     model = model.to(memory_format=torch.channels_last)
     model, optimizer = accelerator.prepare(model, optimizer)

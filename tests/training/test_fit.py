@@ -20,6 +20,7 @@ from hwl.evaluation.config import EvaluateConfig
 from hwl.evaluation.evaluate import evaluate_weights
 from hwl.losses import WEIGHT_FUNCTIONS
 from hwl.models import Description, create_model, load_model, save_weights
+from hwl.runs.command import relative
 from hwl.skeletons import COCO, MPII
 from hwl.training import fit as training
 from hwl.training.config import TrainConfig
@@ -112,9 +113,10 @@ def test_run_json_has_the_configuration_the_data_and_the_persons(
 ) -> None:
     run = json.loads((trained / "run.json").read_text())
 
-    assert run["config"] == dataclasses.asdict(small_training(trained))
+    assert run["config"] == relative(dataclasses.asdict(small_training(trained)))
     assert run["inputs"]["train"].startswith("person_keypoints_train2017.json sha256:")
     assert run["inputs"]["val"].startswith("person_keypoints_val2017.json sha256:")
+    assert run["inputs"]["train images"].startswith("train2017: 8 files, names and contents")
     assert run["persons"] == {"train": 12, "val": 3}
 
 
