@@ -65,6 +65,7 @@ def predict_files(
             frames = read_video(path) if is_video(path) else iter([as_image(path)])
             gallery.add(path, _poses(predictor, path, frames, boxes, detector))
         gallery.finish(predictor)
+        _check_inputs(files, [output / name for name in gallery.drawings])
         output.mkdir(exist_ok=True)
         for made in sorted(Path(scratch).iterdir()):
             made.replace(output / made.name)
@@ -81,6 +82,14 @@ def _check_output(output: Path) -> None:
         raise HwlError(
             f"output {output} holds files that predict did not write: choose a new folder"
         )
+
+
+def _check_inputs(files: list[Path], drawings: list[Path]) -> None:
+    """HwlError if a drawing would take the place of an image that it is made from."""
+    inputs = {path.resolve() for path in files}
+    for drawing in drawings:
+        if drawing.resolve() in inputs:
+            raise HwlError(f"{drawing}: its drawing would take its place; choose another output")
 
 
 def _given_boxes(config: PredictConfig) -> list[Box] | dict[str, list[Box]] | None:
