@@ -222,14 +222,14 @@ class RunFolder:
         with self._told():
             if self.output.name.endswith((".partial", ".partial-old")):
                 raise HwlError(
-                    f"output {self._given}: runs are built under such names; choose another"
+                    f"output {self._given}: unfinished runs are named so; choose another"
                 )
             for place in (self.output, self.path, self._old):
                 self._check_place(place)
             for folder in self.output.parents:
                 if read_marker(folder):
                     raise HwlError(
-                        f"output {self._given} lies inside the run {folder}; choose another"
+                        f"output {self._given} is inside the run {folder}; choose another"
                     )
             self._check_kind()
 
@@ -248,9 +248,7 @@ class RunFolder:
                     "replaced; choose a folder of its own"
                 )
         if place.is_symlink() or (place.exists() and not place.is_dir()):
-            raise HwlError(
-                f"output {self._given}: {place} is there and is no folder; choose another"
-            )
+            raise HwlError(f"output {self._given}: {place} is not a folder; choose another")
 
     def _check_kind(self) -> None:
         for place in (self.output, self.path, self._old):
