@@ -38,7 +38,7 @@ def run(
             at the project's folder, as in the notebook.
         page: write the outputs, without the code, to this HTML page too.
     """
-    from hwl.execute import NOTEBOOKS, parse, write_page
+    from hwl.execute import NOTEBOOKS, parse
     from hwl.execute import run as execute
 
     path = Path(notebook)
@@ -47,7 +47,9 @@ def run(
     values = {name: parse(path, name, text) for name, text in parameter}
     executed = execute(path, values)
     if page is not None:
-        write_page(executed, page)
+        from hwl.reporting.page import write_report_page
+
+        write_report_page(executed, page)
     print(f"executed notebook: {executed}")
 
 

@@ -136,14 +136,13 @@ def _publish(notebook: Path, executed: nbformat.NotebookNode, output: Path) -> P
     executed.metadata.pop("papermill", None)  # paths of this machine
     _take_images_out(executed, images)
     write_text(folder / "notebook.ipynb", nbformat.writes(executed))
-    write_page(folder / "notebook.ipynb", folder / "notebook.html", code=True)
+    _write_page(folder / "notebook.ipynb", folder / "notebook.html")
     return run.publish() / "notebook.ipynb"
 
 
-def write_page(executed: Path, page: Path, code: bool = False) -> None:
-    """Write an executed notebook as an HTML page, with or without its code."""
-    exporter = HTMLExporter(theme="light", exclude_input=not code, exclude_input_prompt=not code)
-    text, _ = exporter.from_filename(str(executed))
+def _write_page(executed: Path, page: Path) -> None:
+    """Write an executed notebook as an HTML page, with its code."""
+    text, _ = HTMLExporter(theme="light").from_filename(str(executed))
     write_text(page, text)
 
 

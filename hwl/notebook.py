@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import pandas as pd
 
 from hwl import config
-from hwl.files import replacing, told_when_full, write_json, write_table
+from hwl.files import told_when_full, write_json, write_table
 from hwl.models.published import is_published
 from hwl.paths import in_project, is_path
 from hwl.runs.folder import RunConfig, RunFolder
@@ -58,9 +58,10 @@ class Run(Generic[Job]):
 
     def save(self, figure: Figure, name: str) -> None:
         """Keep a figure as `<name>.png` and `<name>.svg`."""
-        for kind, metadata in (("png", {}), ("svg", {"Date": None})):
-            with self._writing() as folder, replacing(folder / f"{name}.{kind}") as partial:
-                figure.savefig(partial, format=kind, metadata=metadata)
+        from hwl.reporting.figures import save  # takes a second, and a table alone needs none
+
+        with self._writing() as folder:
+            save(figure, folder, name)
 
     def table(self, rows: pd.DataFrame | Sequence[Mapping[str, object]], name: str) -> None:
         """Keep rows as `<name>.csv`; an empty table leaves no file.

@@ -95,11 +95,11 @@ def test_the_six_notebooks_show_no_error_no_warning_and_nothing_missing(profile:
 
 @pytest.mark.slow
 def test_the_six_notebooks_embed_no_image_of_the_data(profile: Path) -> None:
-    # Those of the report are the others' figures.
-    figures = {"train": 1, "evaluate": 2, "loss_weights": 2, "ablations": 1, "speed": 3}
+    # Those of the report are the others' figures, and poses of puppets, which may be passed on.
+    figures = {"train": 2, "evaluate": 3, "loss_weights": 5, "ablations": 1, "speed": 5}
     for path in profile.rglob("notebook.ipynb"):
         start_of_a_png = path.read_text().count("iVBORw0KGgo")
-        assert start_of_a_png == figures.get(path.relative_to(profile).parts[0], 7), path
+        assert start_of_a_png == figures.get(path.relative_to(profile).parts[0], 9), path
 
 
 @pytest.mark.slow

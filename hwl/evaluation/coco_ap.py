@@ -32,6 +32,38 @@ def coco_ap(
     if not results:
         numbers = dict.fromkeys(COCO_NUMBERS, 0.0)
         return numbers | ({"AP_low": 0.0, "AP_high": 0.0} if bootstrap else {})
+    judge = _judge(annotations, results)
+    with contextlib.redirect_stdout(io.StringIO()):
+        judge.summarize()
+        stats = [float(value) for value in judge.stats]
+        interval = _bootstrap(judge, bootstrap) if bootstrap else {}
+    numbers = {
+        name: float("nan") if value == -1 else value
+        for name, value in zip(COCO_NUMBERS, stats, strict=True)
+    }
+    return numbers | interval
+
+
+def precision_recall(
+    annotations: Annotations, results: list[dict[str, object]]
+) -> tuple[np.ndarray, dict[float, np.ndarray]]:
+    """COCO's precision over recall of persons of all sizes, whose mean over both is AP.
+
+    Args:
+        annotations: ground truth.
+        results: from `coco_results`; at least one.
+
+    Returns:
+        (101,) recalls from 0 to 1, and for each OKS threshold the (101,) precisions there.
+    """
+    judge = _judge(annotations, results)
+    precision = judge.eval["precision"][:, :, 0, 0, 0]  # one category, all sizes, 20 persons
+    thresholds = (round(float(value), 2) for value in judge.params.iouThrs)
+    return judge.params.recThrs, dict(zip(thresholds, precision, strict=True))
+
+
+def _judge(annotations: Annotations, results: list[dict[str, object]]) -> COCOeval:
+    """pycocotools' evaluation, accumulated."""
     with contextlib.redirect_stdout(io.StringIO()):
         truth = _ground_truth(annotations)
         # loadRes edits the entries it is given.
@@ -41,14 +73,7 @@ def coco_ap(
         judge.params.imgIds = sorted(truth.imgs)
         judge.evaluate()
         judge.accumulate()
-        judge.summarize()
-        stats = [float(value) for value in judge.stats]
-        interval = _bootstrap(judge, bootstrap) if bootstrap else {}
-    numbers = {
-        name: float("nan") if value == -1 else value
-        for name, value in zip(COCO_NUMBERS, stats, strict=True)
-    }
-    return numbers | interval
+    return judge
 
 
 def _ground_truth(annotations: Annotations) -> COCO:

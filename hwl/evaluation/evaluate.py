@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -168,6 +169,12 @@ def evaluate_weights(config: EvaluateConfig) -> tuple[Annotations, list[Evaluati
         )
         for boxes, flip in protocols
     ]
+
+
+def on_ground_truth(evaluations: Sequence[Evaluation]) -> Evaluation | None:
+    """The last evaluation with ground-truth boxes, where every prediction has its person."""
+    found = [one for one in evaluations if one.protocol["boxes"] == "ground-truth"]
+    return found[-1] if found else None
 
 
 def keypoint_table(annotations: Annotations, keypoints: np.ndarray) -> pd.DataFrame:

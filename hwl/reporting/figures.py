@@ -1,21 +1,33 @@
-"""One function a figure, given numbers; the style is set here alone."""
+"""What all figures share: colors, a style that is put on where figures are made, and saving."""
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
+import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 import seaborn as sns
+from cycler import cycler
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from hwl.files import replacing
 
 # Okabe and Ito's colors, which color-blind readers can tell apart.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+OURS, OTHER = PALETTE[1], "#7A8594"  # the paper's model or loss, and what it is compared with
 
-sns.set_theme(context="notebook", style="whitegrid", palette=PALETTE)
-plt.rcParams |= {
+STYLE = {
+    **sns.axes_style("whitegrid"),
+    **sns.plotting_context("notebook", font_scale=0.9),
+    "axes.prop_cycle": cycler(color=PALETTE),
+    "axes.titlelocation": "left",
+    "axes.edgecolor": "0.7",
+    "grid.color": "0.9",
     "figure.constrained_layout.use": True,
     "figure.dpi": 100,
     "savefig.dpi": 150,
@@ -23,91 +35,70 @@ plt.rcParams |= {
 }
 
 
-def _caption(axis: plt.Axes, text: str) -> None:
-    """A figure's conditions over its axes, in lines that fit."""
-    axis.set_title(wrapped(text, axis.figure), fontsize="small", loc="left")
+@contextmanager
+def style() -> Iterator[None]:
+    """The style of hwl's figures, to make and to save them in; a decorator too."""
+    interactive = plt.isinteractive()
+    try:
+        with plt.rc_context(STYLE):
+            yield
+            # Jupyter's backend wakes up with the first figure and then shows figures by itself.
+            interactive = plt.isinteractive()
+    finally:
+        matplotlib.interactive(interactive)
 
 
-def wrapped(text: str, figure: Figure) -> str:
-    """A small text in lines that fit a figure's width."""
-    return textwrap.fill(text, int(11 * figure.get_figwidth()))
+@style()
+def save(figure: Figure, folder: Path, name: str) -> None:
+    """Write a figure into a run's folder as PNG and SVG."""
+    for kind, metadata in (("png", {}), ("svg", {"Date": None})):
+        with replacing(folder / f"{name}.{kind}") as partial:
+            figure.savefig(partial, format=kind, metadata=metadata)
 
 
-def training_curves(history: pd.DataFrame, metric: str, caption: str) -> Figure:
-    """Loss, metric and learning rate over epochs of one run.
-
-    Args:
-        history: a run's `history.csv`.
-        metric: its column of the validation metric.
-        caption: conditions of the run.
-    """
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6))
-    left.plot(history["epoch"], history["loss"], marker=".", label="training loss")
-    left.set(xlabel="epoch", ylabel="loss", yscale="log", title="Training loss")
-    rate = left.twinx()
-    rate.plot(history["epoch"], history["lr"], color="0.6", ls=":", label="learning rate")
-    rate.set(ylabel="learning rate (dotted)", yscale="log")
-    rate.grid(False)
-    evaluated = history.dropna(subset=[metric])
-    right.plot(evaluated["epoch"], evaluated[metric], marker="o", color=PALETTE[1])
-    right.set(xlabel="epoch", ylabel=metric, ylim=(0, 1), title=f"Validation {metric}")
-    figure.suptitle(wrapped(caption, figure), fontsize="small")
-    return figure
-
-
-def protocol_bars(protocols: pd.DataFrame, metric: str, caption: str) -> Figure:
-    """The metric by protocol, with bootstrap intervals where the table has them.
+def wrapped(text: str, figure: Figure, per_inch: float = 12.5) -> str:
+    """A small text in lines that fit a figure's width.
 
     Args:
-        protocols: a run's `protocols.csv`.
-        metric: column to draw.
-        caption: conditions of the run.
+        text: of one paragraph.
+        figure: knows its width.
+        per_inch: letters an inch.
     """
-    labels = [
-        f"{boxes} boxes\n{'flip test' if flip else 'no flip'}"
-        for boxes, flip in zip(protocols["boxes"], protocols["flip"], strict=True)
-    ]
-    figure, axis = plt.subplots(figsize=(7, 3.6))
-    bars = axis.bar(labels, protocols[metric], color=PALETTE[: len(labels)], width=0.55)
-    if f"{metric}_low" in protocols:
-        low, high = protocols[f"{metric}_low"], protocols[f"{metric}_high"]
-        reach = np.maximum([protocols[metric] - low, high - protocols[metric]], 0)
-        axis.errorbar(labels, protocols[metric], reach, fmt="none", ecolor="black", capsize=5)
-    axis.grid(axis="x", visible=False)
-    axis.bar_label(bars, fmt="%.3f", label_type="center", color="white", weight="bold")
-    axis.set(ylabel=metric, ylim=(0, 1))
-    _caption(axis, caption)
-    return figure
+    return textwrap.fill(text, int(per_inch * figure.get_figwidth()))
 
 
-def keypoint_error_boxes(errors: np.ndarray, keypoints: Sequence[str], caption: str) -> Figure:
-    """Distribution of each keypoint's error.
+def describe(figure: Figure, title: str, conditions: str) -> None:
+    """Put a title over a figure and the conditions of its numbers below it, in lines that fit.
 
     Args:
-        errors: (Q, K) in square roots of the person's area, NaN where unannotated.
-        keypoints: K names.
-        caption: conditions.
+        figure: complete but for these.
+        title: what the figure shows.
+        conditions: data, model, protocol and machine; what its marks mean.
     """
-    names = [keypoint.replace("_", " ") for keypoint in keypoints]
-    table = (
-        pd.DataFrame(errors, columns=names).melt(var_name="keypoint", value_name="error").dropna()
-    )
-    figure, axis = plt.subplots(figsize=(7, 0.28 * len(names) + 1.4))
-    sns.boxplot(table, x="error", y="keypoint", order=names, color=PALETTE[5], fliersize=0, ax=axis)
-    reach = table.groupby("keypoint")["error"].quantile(0.95).max()
-    axis.set(xlabel="distance to the truth / square root of the person's area", ylabel="")
-    axis.set(xlim=(0, max(reach, 0.01)))
-    _caption(axis, caption)
-    return figure
+    lines = wrapped(title, figure, per_inch=8.5)
+    figure.suptitle(lines, x=0.01, ha="left", fontsize="large", fontweight="bold")
+    note = wrapped(conditions, figure)
+    figure.supxlabel(note, x=0.01, ha="left", fontsize="small", color="0.35")
 
 
+def counted(number: int, thing: str, things: str = "") -> str:
+    """A number and its thing, in the plural where there is not one: "1 image", "2 images"."""
+    return f"{number:,} {thing if number == 1 else things or thing + 's'}"
+
+
+def spoken(keypoint: str) -> str:
+    """A keypoint's name as text: "left knee"."""
+    return keypoint.replace("_", " ")
+
+
+@style()
 def image_row(
     images: Sequence[np.ndarray], titles: Sequence[str], columns: int, width: float = 2.2
 ) -> Figure:
     """Images in rows of `columns`, each with a title.
 
     Args:
-        images: (H, W, 3) uint8 RGB or (H, W) maps.
+        images: (H, W, 3) uint8 RGB.
         titles: one an image.
         columns: images a row.
         width: of an image, inches.
@@ -115,66 +106,17 @@ def image_row(
     rows = -(-len(images) // columns)
     aspect = max(image.shape[0] / image.shape[1] for image in images)
     figure, axes = plt.subplots(
-        rows, columns, figsize=(width * columns, rows * (width * aspect + 0.45)), squeeze=False
+        rows, columns, figsize=(width * columns, rows * (width * aspect + 0.3)), squeeze=False
     )
     for axis in axes.flat:
         axis.axis("off")
     for axis, image, title in zip(axes.flat, images, titles, strict=False):
-        axis.imshow(image, cmap="inferno" if image.ndim == 2 else None)
-        axis.set_title(title, fontsize="small")
+        show_image(axis, image, title)
     return figure
 
 
-def weight_functions(curves: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
-    """W = F(G) + 1 over the target value G.
-
-    Args:
-        curves: weight function's name to (G, W), both (n,).
-    """
-    figure, axis = plt.subplots(figsize=(6, 3.6))
-    for name, (target, weight) in curves.items():
-        axis.plot(target, weight, label=name)
-    axis.set(xlabel="target heatmap G", ylabel="weight W = F(G) + 1", ylim=(0, None))
-    axis.legend(title="F", bbox_to_anchor=(1.01, 1), loc="upper left")
-    return figure
-
-
-def gradient_shares(shares: pd.DataFrame, caption: str) -> Figure:
-    """Where the gradient goes: its share by value of the target, for each weight function.
-
-    Args:
-        shares: rows weight functions, columns ranges of the target value; rows sum to 1.
-        caption: conditions.
-    """
-    figure, axis = plt.subplots(figsize=(8, 0.5 * len(shares) + 1.8))
-    left = np.zeros(len(shares))
-    colors = sns.color_palette("inferno_r", len(shares.columns))
-    for color, column in zip(colors, shares.columns, strict=True):
-        axis.barh(shares.index, shares[column], left=left, color=color, label=column)
-        left += shares[column].to_numpy()
-    axis.invert_yaxis()
-    axis.set(xlim=(0, 1), xlabel="share of the summed absolute gradient")
-    _caption(axis, caption)
-    axis.legend(title="pixels with target G", bbox_to_anchor=(1.01, 1), loc="upper left")
-    return figure
-
-
-def ablation_dots(runs: pd.DataFrame, metric: str, caption: str) -> Figure:
-    """Every run's metric as a dot and each variant's mean as a line.
-
-    Args:
-        runs: columns `variant`, `seed` and the metric.
-        metric: column to draw.
-        caption: conditions.
-    """
-    variants = runs.groupby("variant")[metric].mean().sort_values(ascending=False)
-    figure, axis = plt.subplots(figsize=(8, 0.5 * len(variants) + 1.6))
-    for row, (variant, mean) in enumerate(variants.items()):
-        values = runs.loc[runs["variant"] == variant, metric]
-        axis.plot([mean, mean], [row - 0.3, row + 0.3], color="black", lw=2)
-        axis.scatter(values, np.full(len(values), row), s=60, color=PALETTE[0], alpha=0.8)
-    axis.set_yticks(range(len(variants)), variants.index)
-    axis.invert_yaxis()
-    axis.set(xlabel=f"{metric} (dots: runs with one seed each; line: mean)")
-    _caption(axis, caption)
-    return figure
+def show_image(axis: Axes, image: np.ndarray, title: str) -> None:
+    """An image without ticks, under a small title."""
+    axis.imshow(image)
+    axis.set_axis_off()
+    axis.set_title(title, fontsize="small", loc="center")

@@ -8,7 +8,15 @@ import pandas as pd
 
 from hwl.files import read_json
 
-SHOWN = ("input_height", "input_width", "epochs", "batch_size", "lr", "lr_drops", "warmup_steps")
+SHOWN: tuple[str, ...] = (
+    "input_height",
+    "input_width",
+    "epochs",
+    "batch_size",
+    "lr",
+    "lr_drops",
+    "warmup_steps",
+)
 SHOWN += ("weight_function", "augment", "init_weights", "seed")
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import html
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 import pandas as pd
-from IPython.display import Image, Markdown, display
-from pandas.io.formats.style import Styler
+from IPython.display import HTML, Image, Markdown, display
 
 from hwl.config import FilePath, check
 from hwl.errors import HwlError
 from hwl.files import read_json
+from hwl.reporting.claims import claims
+from hwl.reporting.comparison import summary as comparison_summary
 
 
 @dataclass(frozen=True)
@@ -54,19 +57,99 @@ def evaluations(config: ReportConfig) -> pd.DataFrame:
     )
 
 
-# Columns of `evaluations` that a page is too narrow for, or that the run's name says.
-LEFT_OUT = ("seed", "decode", "AR50", "AR75", "AR_M", "AR_L")
+def summary(config: ReportConfig) -> HTML:
+    """The paper's claims with what was measured here; on a phone each one a card."""
+    table = claims(Path(config.runs))
+    head = "".join(f"<th>{column}</th>" for column in table)
+    rows = []
+    for row in table.to_dict("records"):
+        verdict = str(row["verdict"])
+        kind = "good" if verdict.startswith("confirmed") else "bad"
+        kind = "open" if verdict.startswith("not tested") else kind
+        cells = "".join(
+            f'<td data-label="{name}"{_class(kind) if name == "verdict" else ""}>'
+            f"{html.escape(str(value))}</td>"
+            for name, value in row.items()
+        )
+        rows.append(f"<tr>{cells}</tr>")
+    body = f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody>"
+    return HTML(f'<table class="claims">{body}</table>')
 
 
-def accuracy(table: pd.DataFrame) -> Styler:
-    """`evaluations` as wide as a page: the main columns, the interval in one, in small type."""
-    shown = table.drop(columns=[*LEFT_OUT, "AP_low", "AP_high"], errors="ignore")
-    if "AP_low" in table:
-        ends = zip(table["AP_low"], table["AP_high"], strict=True)
-        interval = ["" if pd.isna(low) else f"{low:.3f} to {high:.3f}" for low, high in ends]
-        shown.insert(shown.columns.get_loc("AP") + 1, "95 % interval", interval)
-    style = shown.style.format(precision=3, na_rep="").hide(axis="index")
-    return style.set_table_attributes('style="font-size: 80%"')
+def _class(kind: str) -> str:
+    return f' class="{kind}"'
+
+
+def comparison_table(compared: pd.DataFrame) -> HTML | Markdown:
+    """`hwl.reporting.comparison.compare_runs` as a table, its summary below; counts left out."""
+    if not len(compared):
+        return Markdown("Nothing is published to compare these runs with.")
+    ends = zip(compared["low"], compared["high"], strict=True)
+    interval = ["" if pd.isna(low) else f"{low:.3f} to {high:.3f}" for low, high in ends]
+    shown = compared.assign(**{"95 % interval": interval})
+    shown = shown[["number", "published", "95 % interval", "yours", "verdict"]]
+    counts = shown["number"].str.contains("parameters|MACs")
+    return html_table(shown[~counts], comparison_summary(compared))
+
+
+def accuracy(table: pd.DataFrame) -> HTML:
+    """`evaluations` as wide as a page: run, protocol, numbers, the interval in their own column."""
+    shown = pd.DataFrame({"run": table["run"]})
+    flips = ["flip test" if flip else "no flip test" for flip in table["flip"]]
+    shown["boxes"], shown["flip"] = table["boxes"], flips
+    for metric in ("AP", "AP50", "AP75", "AP_M", "AP_L", "AR", "PCK", "PCKh"):
+        if metric in table:
+            shown[metric] = table[metric]
+        if metric == "AP" and "AP_low" in table:
+            ends = zip(table["AP_low"], table["AP_high"], strict=True)
+            shown["95 % interval"] = [
+                "" if pd.isna(low) else f"{low:.3f} to {high:.3f}" for low, high in ends
+            ]
+    return html_table(shown)
+
+
+def trainings(config: ReportConfig, table: pd.DataFrame) -> HTML:
+    """What each evaluated run was trained and tested on, with links to its notebooks and logs."""
+    rows = []
+    for run, group in table.groupby("run", sort=False):
+        first = group.iloc[0]
+        rows.append(
+            {
+                **{"run": run, "data": first["data"], "F": first["F"], "seed": first["seed"]},
+                **{"epochs": first["epochs"], "input": first["input"], "images": first["images"]},
+                **{"runtime": first["runtime"], "made by": links_of(config, str(run))},
+            }
+        )
+    return html_table(pd.DataFrame(rows), escape=False)
+
+
+def links_of(config: ReportConfig, run: str) -> str:
+    """HTML links to a run's executed notebooks and logs, relative to the runs' folder."""
+    root, found = Path(config.runs), []
+    for folder in ("train", "evaluate", "evaluate_int8"):
+        page, log = f"{folder}/{run}/notebook.html", f"logs/{folder}-{run}.log"
+        found += [f'<a href="{page}">{folder}</a>'] * (root / page).exists()
+        found += [f'<a href="{log}">log</a>'] * (root / log).exists()
+    return ", ".join(found)
+
+
+def html_table(
+    table: pd.DataFrame, caption: str = "", form: str = "{:.3f}", escape: bool = True
+) -> HTML:
+    """A table without an index, NaN left empty; a page scrolls it where it is wide.
+
+    Args:
+        table: what to show.
+        caption: a line below it.
+        form: of numbers with decimals.
+        escape: texts are plain, not HTML.
+    """
+    text = table.to_html(index=False, border=0, na_rep="", float_format=form.format, escape=escape)
+    if caption:
+        text = re.sub(
+            "(<table[^>]*>)", rf"\1<caption>{html.escape(caption)}</caption>", text, count=1
+        )
+    return HTML(text)
 
 
 def conditions(config: ReportConfig) -> str:
@@ -112,12 +195,28 @@ def show(config: ReportConfig, *names: str) -> None:
         if not path.exists():
             display(Markdown(f"*{name} has not been made.*"))
         elif path.suffix == ".csv":
-            table = pd.read_csv(path)
-            display(table.style.format(precision=3, na_rep="").hide(axis="index"))
+            display(html_table(pd.read_csv(path), form="{:.4g}"))
         else:
-            display(Image(filename=str(path), width=760))
+            display(Image(filename=str(path), alt=path.stem.replace("_", " ")))
 
 
-def links(config: ReportConfig) -> str:
-    """Markdown list of the executed notebooks, relative to the runs' folder."""
-    return "\n".join(f"- [{Path(p).parent}]({p})" for p in each(config, "**/notebook.html"))
+def poses(config: ReportConfig) -> None:
+    """Display drawn poses of the first evaluated run on puppets, whose images may be passed on."""
+    for path in each(config, "evaluate/*/run.json"):
+        folder = (Path(config.runs) / path).parent
+        drawings = sorted((folder / "images").glob("*.png"))
+        if drawings and Path(read_json(folder / "run.json")["config"]["data"]).name == "puppets":
+            display(Image(filename=str(drawings[-1]), alt=f"poses of {folder.name}"))
+            return
+    display(Markdown("*Drawings over photographs are in the runs' own notebooks alone.*"))
+
+
+def links(config: ReportConfig) -> HTML:
+    """Every run with links to its executed notebook and to its log."""
+    root, rows = Path(config.runs), []
+    for page in each(config, "**/notebook.html"):
+        run = Path(page).parent.as_posix()
+        log = f"logs/{run.replace('/', '-')}.log"
+        link = f'<a href="{log}">log</a>' if (root / log).exists() else ""
+        rows.append({"run": f'<a href="{page}">{html.escape(run)}</a>', "log": link})
+    return html_table(pd.DataFrame(rows, columns=["run", "log"]), escape=False)

@@ -1,205 +1,199 @@
-"""The figures of speed, in the style of `hwl.reporting.figures`."""
+"""The figures of speed: rates by runtime, accuracy over speed, end to end."""
 
 from __future__ import annotations
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
-from matplotlib.collections import PathCollection
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib.transforms import Bbox
 
-from hwl.reporting.figures import PALETTE, wrapped
+from hwl.reporting.figures import OTHER, OURS, PALETTE, counted, describe, style
+
+RATE = "images a second"
+HIGHLIGHT = "ours"
 
 
-def speed_heatmap(latencies: pd.DataFrame, caption: str) -> Figure:
-    """FPS of models by runtime, one panel a device, threads and batch.
+@style()
+def speed_heatmap(latencies: pd.DataFrame, conditions: str) -> Figure:
+    """Images a second of models by runtime, one panel a device, threads and batch.
 
     Args:
         latencies: `hwl.speed.tables.best_batches`; its column `chosen` names the panels' columns.
-        caption: hardware and conditions.
+        conditions: hardware, input size and rounds.
     """
     settings = list(latencies.groupby(["device", "threads"], sort=False).groups)
     chosen = list(latencies["chosen"].unique())
     columns = latencies.groupby("device")["runtime"].nunique().max()
     models = latencies["model"].nunique()
-    figure, axes = plt.subplots(
-        *(len(settings), len(chosen)),
-        figsize=(
-            max(len(chosen) * (0.8 * columns + 1.4), 7),
-            len(settings) * (0.42 * models + 1.7),
-        ),
-        squeeze=False,
-        sharey=True,
-    )
-    for (device, threads), row in zip(settings, axes, strict=True):
-        for batch, axis in zip(chosen, row, strict=True):
-            here = (latencies["device"] == device) & (latencies["threads"] == threads)
-            cells = latencies[here & (latencies["chosen"] == batch)]
-            shape = {"index": "model", "columns": "runtime"}
-            # In the order of the table, not of the alphabet.
-            order = {"index": cells["model"].unique(), "columns": cells["runtime"].unique()}
-            fps = cells.pivot(**shape, values="FPS").reindex(**order)
-            texts = fps.map(_fps)
-            if batch == "best batch":
-                numbers = cells.pivot(**shape, values="batch").reindex(**order)
-                texts += numbers.map(lambda value: "" if np.isnan(value) else f"\n({value:.0f})")
-            sns.heatmap(
-                *(fps,),
-                annot=texts,
-                fmt="",
-                annot_kws={"size": 8},
-                norm=LogNorm(),
-                cmap="Blues",
-                cbar=False,
-                linewidths=1,
-                ax=axis,
-            )
-            where = "GPU" if device == "cuda" else f"CPU, {threads} thread{'s' * (threads > 1)}"
-            axis.set(xlabel="", ylabel="")
-            axis.set_title(f"{where}, {batch}", fontsize="medium")
-            labels = [name.get_text().replace("-", "-\n") for name in axis.get_xticklabels()]
-            axis.set_xticks(axis.get_xticks(), labels, rotation=0, fontsize=8)
-            axis.tick_params(axis="y", labelsize=9, rotation=0)
-    brackets = " (in brackets: the batch)" * ("best batch" in chosen)
-    text = f"Images a second of the model alone{brackets}. {caption}"
-    figure.suptitle(wrapped(text, figure), fontsize="small")
+    panels = [(*setting, batch) for setting in settings for batch in chosen]
+    size = max(0.85 * columns + 2, 7), len(panels) * (0.34 * models + 0.8) + 1
+    figure, axes = plt.subplots(len(panels), 1, figsize=size, squeeze=False)
+    low, high = float(latencies["FPS"].min()), float(latencies["FPS"].max())
+    norm = LogNorm(low, high)
+    for (device, threads, batch), axis in zip(panels, axes.flat, strict=True):
+        here = (latencies["device"] == device) & (latencies["threads"] == threads)
+        _cells(axis, latencies[here & (latencies["chosen"] == batch)], norm)
+        where = "GPU" if device == "cuda" else f"CPU, {counted(threads, 'thread')}"
+        axis.set_title(f"{where}, {batch}", fontsize="medium")
+    bar = figure.colorbar(ScalarMappable(norm, "viridis"), ax=axes, fraction=0.03, pad=0.01)
+    _round_ticks(bar.ax.yaxis, low, high)
+    bar.set_label(RATE)
+    brackets = " In brackets: the batch." * ("best batch" in chosen)
+    describe(figure, "Speed of the model alone", f"{conditions}.{brackets}")
     return figure
+
+
+def _cells(axis: Axes, cells: pd.DataFrame, norm: LogNorm) -> None:
+    """A panel: rates as colors and numbers, in the order of the table, gaps where unmeasured."""
+    models, runtimes = list(cells["model"].unique()), list(cells["runtime"].unique())
+    rates = np.full((len(models), len(runtimes)), np.nan)
+    for row in cells.itertuples():
+        place = models.index(row.model), runtimes.index(row.runtime)
+        rates[place] = row.FPS
+        red, green, blue, _ = plt.get_cmap("viridis")(norm(row.FPS))
+        light = 0.3 * red + 0.59 * green + 0.11 * blue > 0.5
+        text = _fps(row.FPS) + f" ({row.batch})" * (row.chosen == "best batch")
+        color = "black" if light else "white"
+        axis.text(place[1], place[0], text, color=color, ha="center", va="center", fontsize=9)
+    axis.imshow(rates, cmap="viridis", norm=norm, aspect="auto")
+    axis.grid(False)
+    axis.set_yticks(range(len(models)), models)
+    labels = [runtime.replace("-", "-\n").replace("runtime", "-\nruntime") for runtime in runtimes]
+    axis.set_xticks(range(len(runtimes)), labels, fontsize=9)
+
+
+def _round_ticks(axis: Axis, low: float, high: float) -> None:
+    """Ticks of a logarithmic axis at 1, 2 and 5 times powers of ten, more where those are few."""
+    decades = 10.0 ** np.arange(np.floor(np.log10(low)), np.log10(high))
+    for steps in ((1, 2, 5), (1, 1.5, 2, 3, 4, 5, 6, 8), np.arange(1, 10, 0.25)):
+        ticks = np.outer(decades, steps).ravel()
+        ticks = ticks[(ticks >= low) & (ticks <= high)]
+        if len(ticks) >= 2:
+            break
+    axis.set_ticks(ticks, [f"{tick:g}" for tick in ticks])
+    axis.set_ticks([], minor=True)
 
 
 def _fps(value: float) -> str:
-    return "" if np.isnan(value) else f"{value:.0f}" if value >= 100 else f"{value:.1f}"
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}"
 
 
-# Kinds of points by the start of their name: color and whether they are filled.
-POINTS = {
-    "paper, CPU": (PALETTE[0], False),
-    "paper, GPU": (PALETTE[2], False),
-    "eager": (PALETTE[4], True),
-    "fastest float32, GPU": (PALETTE[5], True),
-    "fastest bfloat16, GPU": (PALETTE[6], True),
-    "fastest float32": (PALETTE[1], True),
-    "fastest int8": (PALETTE[3], True),
-}
-AREA = 160  # square points for a GFLOP
+AREA = 150  # square points for a GFLOP
+KEY = (0.2, 0.6, 1.6)  # GFLOPs of the size key's dots
 
 
-def accuracy_over_speed(points: pd.DataFrame, caption: str) -> Figure:
-    """The paper's figure, AP over FPS, with its own points hollow and measured ones filled.
+@style()
+def accuracy_over_speed(points: pd.DataFrame, conditions: str) -> Figure:
+    """AP over images a second as in the paper's figure, one panel a setting.
 
-    A second panel shows the measured AP, where there is any, over the measured FPS.
+    Settings whose AP was measured (in the same precision) are drawn at it; measured float32 speed
+    without a measured AP at the AP of the paper, as the axis says; other precisions not at all.
 
     Args:
         points: `hwl.speed.tables.paper_figure_points`.
-        caption: hardware and conditions.
+        conditions: hardware and protocol of the measured points.
     """
-    panels = [("paper AP", "AP in the paper, COCO val2017 (%)", points)]
-    measured = points[~points["paper"]].dropna(subset="measured AP")
-    if len(measured):
-        panels.append(("measured AP", "AP measured here (%)", measured))
+    panels = []
+    for kind in points["kind"].unique():
+        shown = points[points["kind"] == kind]
+        measured = shown["measured AP"].notna().any() and not shown["paper"].any()
+        column = "measured AP" if measured else "paper AP"
+        if measured or not ("int8" in kind or "bfloat16" in kind):
+            panels.append((kind, column, shown.dropna(subset=[column])))
+    columns = min(len(panels), 3)
+    rows = -(-len(panels) // columns)
     figure, axes = plt.subplots(
-        1, len(panels), figsize=(0.6 + 6.4 * len(panels), 5.6), squeeze=False
+        rows, columns, figsize=(3.5 * columns + 0.6, 3.1 * rows + 1), squeeze=False
     )
-    for axis, (column, label, shown) in zip(axes.flat, panels, strict=True):
-        lines = shown.groupby("model")[column].first().sort_values()
-        # Large dots below small ones.
-        ordered = shown.sort_values("GFLOPs", ascending=False)
-        for kind in shown["kind"].unique():
-            dots = ordered[ordered["kind"] == kind]
-            color, filled = next(how for name, how in POINTS.items() if kind.startswith(name))
-            axis.scatter(
-                *(dots["FPS"], dots[column]),
-                s=AREA * dots["GFLOPs"],
-                facecolor=color if filled else "none",
-                edgecolor="white" if filled else color,
-                linewidth=0.8 if filled else 1.8,
-                alpha=0.9,
-                label=kind,
-                zorder=3 if filled else 4,
-            )
-        axis.set(xscale="log", xlabel="images a second (FPS)", ylabel=label)
-        axis.margins(x=0.1, y=0.12)
-        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.xaxis.set_major_formatter("{x:g}")
-        axis.xaxis.set_minor_formatter(NullFormatter())
-        axis.grid(axis="y", visible=False)  # the models have lines of their own
-        _name_lines(axis, lines)
-    handles, labels = axes[0, 0].get_legend_handles_labels()
+    for axis in axes.flat[len(panels) :]:
+        axis.set_axis_off()
+    for axis, (kind, column, shown) in zip(axes.flat, panels, strict=False):
+        colors = [OURS if model == HIGHLIGHT else OTHER for model in shown["model"]]
+        sizes = AREA * shown["GFLOPs"]
+        axis.scatter(shown["FPS"], shown[column], s=sizes, c=colors, alpha=0.85, zorder=3)
+        axis.set(xscale="log", ylabel=f"{column} (%)", xlabel=RATE)
+        axis.set_title(kind, fontsize="medium")
+        axis.margins(x=0.22, y=0.22)
+        _round_ticks(axis.xaxis, *axis.get_xlim())
+    dots = [plt.scatter([], [], s=AREA * size, c=OTHER, label=f"{size} G") for size in KEY]
     figure.legend(
-        [_dot(handle) for handle in handles],
-        labels,
-        loc="outside lower center",
-        ncols=2 * len(panels),
-        fontsize="small",
-        title="area of a dot: operations by mmcv's counter",
-        title_fontsize="small",
+        handles=dots,
+        loc="outside right upper",
+        title="operations\n(mmcv's\ncounter)",
+        labelspacing=1,
     )
-    figure.suptitle(wrapped(caption, figure), fontsize="small")
+    text = f"{conditions}. Panels 'paper': GTX 1650 Ti notebook GPU and i7-10750H CPU, COCO val2017"
+    describe(figure, "Accuracy over speed", f"{text}.")
+    figure.draw_without_rendering()  # the layout, in which the names are placed
+    for axis, (_, column, shown) in zip(axes.flat, panels, strict=False):
+        _name_dots(axis, shown, column)
     return figure
 
 
-def _dot(handle: PathCollection) -> Line2D:
-    """A legend's mark of one size, whatever the first dot's area."""
-    filled = len(handle.get_facecolor()) > 0
-    color = (handle.get_facecolor() if filled else handle.get_edgecolor())[0]
-    return Line2D(
-        *([], []),
-        marker="o",
-        ls="",
-        ms=8,
-        mfc=color if filled else "none",
-        mec="white" if filled else color,
-        mew=0.8 if filled else 1.8,
-    )
+def _name_dots(axis: Axes, shown: pd.DataFrame, column: str) -> None:
+    """Write each dot's name beside it, where it covers the least of other dots and names."""
+    unit = axis.figure.dpi / 72  # pixels a point
+    centers = axis.transData.transform(shown[["FPS", column]].to_numpy(dtype=float))
+    radii = np.sqrt(AREA * shown["GFLOPs"].to_numpy() / np.pi) * unit
+    taken = [
+        Bbox.from_extents(x - r, y - r, x + r, y + r)
+        for (x, y), r in zip(centers, radii, strict=True)
+    ]
+    for number in np.argsort(-centers[:, 1], kind="stable"):
+        text = axis.text(0, 0, shown["model"].iloc[number], fontsize=8.5)
+        text.set_in_layout(False)
+        own, gap = text.get_window_extent(), radii[number] + 3 * unit
+        places = [
+            (away, _beside(centers[number], own, angle, away))
+            for angle in np.deg2rad([0, 180, 90, 270, 45, 315, 135, 225])
+            for away in (gap, gap + 10 * unit, gap + 20 * unit)
+        ]
+        costs = [
+            sum(_shared(box, other) for other in taken)
+            + 0.1 * (away - gap)
+            + 3 * (own.width * own.height - _shared(box, axis.bbox))
+            for away, box in places
+        ]
+        best = places[int(np.argmin(costs))][1]
+        taken.append(best)
+        x, y = axis.transData.inverted().transform(best.p0)
+        text.set_position((float(x), float(y)))
 
 
-def _name_lines(axis: plt.Axes, lines: pd.Series) -> None:
-    """Names at the right end of horizontal lines, moved apart where they would overlap.
-
-    Args:
-        axis: with its limits set by the data.
-        lines: heights by name, ascending.
-    """
-    low, high = axis.get_ylim()
-    height = axis.get_position().height * axis.figure.get_figheight()
-    apart = (high - low) * 0.17 / height  # 0.17 inches for a line of text
-    places = lines.to_numpy(dtype=float, copy=True)
-    for _ in range(100):  # neighbors that overlap share the move
-        overlap = np.clip(apart - np.diff(places), 0, None) / 2
-        places[1:] += overlap
-        places[:-1] -= overlap
-    for (name, value), place in zip(lines.items(), places, strict=True):
-        axis.axhline(value, color="0.8", lw=0.8, zorder=1)
-        axis.annotate(
-            name,
-            xy=(1, value),
-            xytext=(1.03, place),
-            xycoords=axis.get_yaxis_transform(),
-            va="center",
-            fontsize="small",
-            arrowprops={"arrowstyle": "-", "color": "0.8", "lw": 0.8, "shrinkB": 0},
-        )
+def _beside(center: np.ndarray, own: Bbox, angle: float, away: float) -> Bbox:
+    """A text's box moved so that its near side is so many pixels away from a point."""
+    dx, dy = np.cos(angle), np.sin(angle)
+    left = center[0] + dx * away + (dx - 1) / 2 * own.width
+    low = center[1] + dy * away + (dy - 1) / 2 * own.height
+    return Bbox.from_bounds(left, low, own.width, own.height)
 
 
-def stage_bars(end_to_end: pd.DataFrame, caption: str) -> Figure:
+def _shared(a: Bbox, b: Bbox) -> float:
+    """Area that two boxes share, square pixels."""
+    both = Bbox.intersection(a, b)
+    return both.width * both.height if both is not None else 0.0
+
+
+@style()
+def stage_bars(end_to_end: pd.DataFrame, conditions: str) -> Figure:
     """Milliseconds a person by stage, from image files to keypoints.
 
     Args:
-        end_to_end: columns `model`, `runtime`, `device`, `batch`, `flip`, `persons`, `persons/s`
-            and `<stage>_s`.
-        caption: hardware and conditions.
+        end_to_end: columns `model`, `runtime`, `device`, `batch`, `flip`, `persons`, `persons/s`,
+            `<stage>_s` and, where passes were repeated, `low_s` and `high_s` of the whole.
+        conditions: hardware and data.
     """
-    stages = [name for name in end_to_end if name.endswith("_s") and name != "total_s"]
+    others = ("total_s", "low_s", "high_s")
+    stages = [name for name in end_to_end if name.endswith("_s") and name not in others]
     flips = sorted(end_to_end["flip"].unique())
     rows = len(end_to_end) / len(flips)
     figure, axes = plt.subplots(
-        *(1, len(flips)),
-        figsize=(6.2 * len(flips) + 1.5, 0.26 * rows + 2),
-        squeeze=False,
-        sharey=True,
+        len(flips), 1, figsize=(8, (0.27 * rows + 0.9) * len(flips) + 1), squeeze=False, sharex=True
     )
     for flip, axis in zip(flips, axes.flat, strict=True):
         bars = end_to_end[end_to_end["flip"] == flip]
@@ -211,19 +205,25 @@ def stage_bars(end_to_end: pd.DataFrame, caption: str) -> Figure:
             width = 1000 * (bars[stage] / bars["persons"]).to_numpy()
             axis.barh(places, width, left=left, color=color, lw=0, label=stage[:-2])
             left += width
-        for place, end, rate in zip(places, left, bars["persons/s"], strict=True):
-            axis.text(end, place, f" {_fps(rate)}/s", va="center", fontsize=8)
+        ends = left
+        if "low_s" in bars:
+            low, high = (1000 * (bars[name] / bars["persons"]) for name in ("low_s", "high_s"))
+            axis.hlines(places, low, high, color="black", lw=1.5)
+            ends = np.maximum(left, high)
+        for place, end, rate in zip(places, ends, bars["persons/s"], strict=True):
+            axis.text(end, place, f" {_fps(rate)}/s", va="center", fontsize=9)
         names = [
             f"{bar.model}, {bar.runtime}{' on GPU' * (bar.device == 'cuda')}, batch {bar.batch}"
             for bar in bars.itertuples()
         ]
-        axis.set_yticks(places, names, fontsize=8)
-        axis.set(xlabel="ms a person (at the bars' ends: persons a second)")
-        axis.set_title("flip test" if flip else "no flip", fontsize="medium")
+        axis.set_yticks(places, names, fontsize=9)
+        axis.set_title("with the flip test" if flip else "without the flip test")
         axis.grid(axis="y", visible=False)
         axis.margins(x=0.12, y=0.01)
-    axes[0, 0].invert_yaxis()
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(stages), fontsize="small")
-    figure.suptitle(wrapped(caption, figure), fontsize="small")
+        axis.invert_yaxis()
+    axes[-1, 0].set(xlabel="ms a person; at the bars' ends: persons a second")
+    place = {"loc": "lower right", "bbox_to_anchor": (1, 1), "borderaxespad": 0.2}
+    axes[0, 0].legend(**place, ncols=len(stages), fontsize="small", columnspacing=1)
+    spread = " Black lines: the fastest and the slowest pass." * ("low_s" in end_to_end)
+    describe(figure, "From image files to keypoints", f"{conditions}.{spread}")
     return figure

@@ -114,6 +114,37 @@ def headline(latencies: pd.DataFrame, model: str = "ours") -> dict[str, object]:
     return found
 
 
+def times_peers(latencies: pd.DataFrame, model: str = "ours") -> pd.DataFrame:
+    """How many times faster a model is than each other one, in the paper and as measured.
+
+    Args:
+        latencies: with the columns of `with_ratios`.
+        model: the one that the others are peers of.
+
+    Returns:
+        One row a peer: the paper's ratios on its CPU and GPU, NaN where it has none, then those at
+        the smallest batch in eager PyTorch and in each one's fastest float32 and int8 runtimes, on
+        the fewest CPU threads.
+    """
+    rows = latencies[latencies["device"] == "cpu"]
+    rows = rows[(rows["batch"] == rows["batch"].min()) & (rows["threads"] == rows["threads"].min())]
+    published = paper.SPEED.set_index("model")
+    columns = {
+        "paper, CPU": published["FPS_CPU"],
+        "paper, GPU": published["FPS_GPU"],
+        "here, eager": rows[rows["runtime"] == EAGER].set_index("model")["FPS"],
+        "here, fastest float32": fastest(rows, "float32")["FPS"],
+        "here, fastest int8": fastest(rows, "int8")["FPS"],
+    }
+    peers = [name for name in latencies["model"].unique() if name != model]
+    ratios = {
+        name: [fps.get(model, np.nan) / fps.get(peer, np.nan) for peer in peers]
+        for name, fps in columns.items()
+        if len(fps)
+    }
+    return pd.DataFrame({"peer": peers, **ratios})
+
+
 def paper_figure_points(
     latencies: pd.DataFrame, counting: pd.DataFrame, accuracy: pd.DataFrame | None = None
 ) -> pd.DataFrame:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, ClassVar
 
@@ -17,6 +17,7 @@ from hwl.data.annotations import load_split
 from hwl.data.dataset import PersonDataset
 from hwl.inference.load import open_predictor, shared_options
 from hwl.losses import WEIGHT_FUNCTIONS, HeatmapWeightingLoss
+from hwl.models import create_model
 from hwl.skeletons import Skeleton
 
 # Ranges of the target value, from background to peak, by their upper ends.
@@ -76,6 +77,16 @@ def load_batch(config: LossStudyConfig) -> Batch:
     with torch.inference_mode():
         predicted = predictor.prepared(predictor.model.preprocess(crops))
     return Batch(annotations.skeleton, crops, target, weight, predicted.clone())
+
+
+def with_fresh_model(batch: Batch, config: LossStudyConfig) -> Batch:
+    """The same persons and targets as a model like that of the weights sees them untrained."""
+    with torch.random.fork_rng(devices=[]):
+        predictor = open_predictor(config.weights, shared_options(config), device="cpu")
+        torch.manual_seed(0)
+        fresh = create_model(**predictor.model.config).eval()
+    with torch.inference_mode():
+        return replace(batch, predicted=fresh(predictor.model.preprocess(batch.crops)).clone())
 
 
 def gradient(batch: Batch, weight_function: str) -> Tensor:

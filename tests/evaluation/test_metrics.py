@@ -18,7 +18,7 @@ from pycocotools.cocoeval import COCOeval
 
 from hwl.data.annotations import Annotations, load_split
 from hwl.errors import HwlError
-from hwl.evaluation.coco_ap import COCO_NUMBERS, coco_ap
+from hwl.evaluation.coco_ap import COCO_NUMBERS, coco_ap, precision_recall
 from hwl.evaluation.oks import keypoint_errors, oks_between, oks_nms, oks_to_truth
 from hwl.evaluation.pck import check_metric, pck, pckh
 from hwl.inference.poses import Poses, coco_results, pose_scores
@@ -381,6 +381,20 @@ def test_pckh_equals_the_loop_over_heads_without_pelvis_and_thorax() -> None:
 
     assert found.pop("PCKh") == pytest.approx(sum(counted) / 14)
     assert found == pytest.approx(expected) and 0.2 < np.mean(counted) < 0.9
+
+
+def test_the_mean_precision_over_recall_is_ap() -> None:
+    annotations = truth()
+    persons = jittered(annotations, 6.0)
+    results = results_of(annotations, persons, np.linspace(0, 1, len(persons)))
+
+    recalls, curves = precision_recall(annotations, results)
+
+    assert list(curves) == [round(0.5 + 0.05 * step, 2) for step in range(10)]
+    assert all(len(precision) == len(recalls) for precision in curves.values())
+    numbers = coco_ap(annotations, results)
+    assert np.mean(list(curves.values())) == pytest.approx(numbers["AP"], abs=1e-12)
+    assert curves[0.75].mean() == pytest.approx(numbers["AP75"], abs=1e-12)
 
 
 def without(annotations: Annotations, *keypoints: str) -> Annotations:

@@ -16,6 +16,7 @@ from hwl.speed.tables import (
     measured_accuracy,
     paper_figure_points,
     stage_choice,
+    times_peers,
     with_ratios,
 )
 
@@ -216,3 +217,26 @@ def test_a_folder_without_such_accuracy_is_named(text: str | None, tmp_path: Pat
 
     with pytest.raises(HwlError, match=rf"{tmp_path} has no <model>-seed0/protocols\.csv"):
         measured_accuracy(tmp_path, ["ours"])
+
+
+def test_ratios_to_peers_stand_beside_the_papers() -> None:
+    rows = [
+        {"model": model, "runtime": runtime, "precision": precision, "device": "cpu"}
+        | {"threads": 1, "batch": batch, "FPS": fps * batch}
+        for batch in (1, 8)
+        for model, runtime, precision, fps in (
+            ("ours", "eager", "float32", 30.0),
+            ("ours", "openvino", "float32", 90.0),
+            ("mobilenetv2", "eager", "float32", 15.0),
+            ("mobilenetv2", "openvino", "float32", 60.0),
+            ("other", "eager", "float32", 10.0),
+        )
+    ]
+
+    table = times_peers(pd.DataFrame(rows)).set_index("peer")
+
+    mobilenet = table.loc["mobilenetv2"]
+    assert mobilenet["paper, CPU"] == pytest.approx(18.3 / 19.3)
+    assert mobilenet["here, eager"] == 2 and mobilenet["here, fastest float32"] == 1.5
+    assert table.loc["other", "here, eager"] == 3 and np.isnan(table.loc["other", "paper, CPU"])
+    assert "here, fastest int8" not in table

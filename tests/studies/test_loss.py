@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -14,8 +13,6 @@ from hwl.errors import HwlError
 from hwl.losses import WEIGHT_FUNCTIONS
 from hwl.models import create_model
 from hwl.models.weights import save_weights
-from hwl.reporting import loss_maps
-from hwl.reporting.loss_maps import explore, maps_of_keypoint
 from hwl.skeletons import COCO
 from hwl.studies.loss import (
     RANGES,
@@ -26,6 +23,7 @@ from hwl.studies.loss import (
     gradient_shares,
     load_batch,
     weight_curves,
+    with_fresh_model,
 )
 
 PERSONS, HEIGHT, WIDTH = 3, 16, 8  # cells
@@ -107,28 +105,6 @@ def test_the_clearest_error_is_the_annotated_keypoint_that_is_missed_most(batch:
     assert clearest_error(batch) == (2, 5)
 
 
-def test_maps_have_a_title_each_and_a_weight_and_gradient_a_function(batch: Batch) -> None:
-    images, titles = maps_of_keypoint(batch, 1, 2, ["zero", "identity"])
-
-    assert len(images) == len(titles) == 3 + 2 * 2
-    assert (images[3] == 1).all()
-    np.testing.assert_array_equal(images[5], 1 + batch.target[1, 2])
-
-
-def test_the_explorer_draws_the_maps_again_when_a_control_is_moved(
-    batch: Batch, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    display = Mock()
-    monkeypatch.setattr(loss_maps, "display", display)
-    explore(batch)
-    _, keypoint, _ = display.call_args_list[0].args[0].children
-
-    keypoint.value = 3
-
-    (drawn,) = display.return_value.update.call_args.args
-    assert drawn.axes[1].get_title().endswith(batch.skeleton.keypoints[3].replace("_", " "))
-
-
 def test_weight_curves_run_from_background_to_peak() -> None:
     target, weight = weight_curves()["double"]
 
@@ -144,6 +120,24 @@ def test_a_batch_holds_the_first_persons_with_predictions(puppets: Path, trained
     assert batch.target.shape == batch.predicted.shape == (3, 17, 16, 8)
     assert batch.weight.shape == (3, 17)
     assert not batch.predicted.requires_grad and batch.predicted.std() > 0
+
+
+def test_a_fresh_model_is_of_the_same_kind_and_predicts_next_to_nothing(
+    puppets: Path, trained: Path
+) -> None:
+    weights = str(trained / "best.safetensors")
+    config = LossStudyConfig("run", str(puppets), weights, persons=3)
+    batch, random = load_batch(config), torch.get_rng_state()
+
+    fresh = with_fresh_model(batch, config)
+
+    assert fresh.predicted.shape == batch.predicted.shape
+    assert fresh.predicted.abs().max() < 0.1
+    assert torch.equal(fresh.target, batch.target)
+    assert torch.equal(fresh.predicted, with_fresh_model(batch, config).predicted)
+    assert torch.equal(torch.get_rng_state(), random)
+    # Nothing predicted and nothing to predict: the background has no gradient to speak of.
+    assert gradient_shares(fresh).loc["zero"].iloc[0] < 0.2
 
 
 def test_a_model_of_other_keypoints_is_refused(puppets: Path, tmp_path: Path) -> None:

@@ -1,0 +1,94 @@
+"""The paper's claims beside what runs measured, and verdicts that no run has overstated."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from hwl.files import write_json
+from hwl.reporting.claims import COCO_PERSONS, claims
+
+
+def verdict(runs: Path, claim: str) -> tuple[str, str]:
+    row = claims(runs).set_index("claim").loc[claim]
+    return row["here"], row["verdict"]
+
+
+def write(path: Path, *rows: dict[str, object]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pd.DataFrame(rows).to_csv(path, index=False)
+
+
+@pytest.mark.parametrize(
+    ("mmcv", "expected"), [(580.0, "confirmed, counted"), (650.0, "not confirmed")]
+)
+def test_size_is_confirmed_by_the_counter_that_gives_the_papers_figure(
+    mmcv: float, expected: str, tmp_path: Path
+) -> None:
+    row = {"model": "ours", "parameters": 3077882, "mmcv count (M)": mmcv, "conv MACs (M)": 559.0}
+    write(tmp_path / "speed/counting-256x192.csv", row)
+
+    here, said = verdict(tmp_path, "The model is small")
+
+    assert said == expected and "3,077,882 parameters" in here
+
+
+@pytest.mark.parametrize(
+    ("persons", "ap", "expected"),
+    [
+        (490, 0.658, "not tested"),
+        (COCO_PERSONS, 0.655, "confirmed"),
+        (COCO_PERSONS, 0.6, "not con"),
+    ],
+)
+def test_accuracy_is_judged_on_coco_alone(
+    persons: int, ap: float, expected: str, tmp_path: Path
+) -> None:
+    row = {"boxes": "detected", "flip": True, "input": "256x192", "persons": persons, "AP": ap}
+    write(tmp_path / "evaluate/ours-seed0/protocols.csv", row)
+    write_json(tmp_path / "evaluate/ours-seed0/run.json", {"config": {"data": "data/puppets"}})
+
+    here, said = verdict(tmp_path, "It is accurate for its size")
+
+    assert said.startswith(expected) and f"AP {ap:.3f}" in here
+
+
+@pytest.mark.parametrize(
+    ("difference", "noise", "expected"),
+    [
+        (0.02, "beyond noise", "confirmed here"),
+        (-0.02, "beyond noise", "not confirmed: MSE is ahead"),
+        (0.02, "within noise", "not confirmed: within noise"),
+        (0.02, "one seed: cannot tell from noise", "not confirmed: one seed"),
+    ],
+)
+def test_the_loss_is_ahead_only_beyond_noise(
+    difference: float, noise: str, expected: str, tmp_path: Path
+) -> None:
+    row = {"variant": "ours", "seeds": 3, "difference to mse": difference, "verdict": noise}
+    write(tmp_path / "ablations/comparison.csv", row)
+
+    assert verdict(tmp_path, "The weighted loss beats MSE")[1].startswith(expected)
+
+
+def test_speed_is_the_median_of_runs_with_their_range(tmp_path: Path) -> None:
+    for number, fps in enumerate((30.0, 34.0, 31.0)):
+        rows = [
+            {
+                "model": model,
+                "runtime": "eager",
+                "device": "cpu",
+                "threads": 1,
+                "batch": 1,
+                "FPS": f,
+            }
+            for model, f in (("ours", fps), ("mobilenetv2", 15.5))
+        ]
+        write(tmp_path / f"speed-{number}/latencies-256x192-a.csv", *rows)
+
+    here, said = verdict(tmp_path, "It is fast on a CPU")
+
+    assert "31.0 FPS (30.0 to 34.0 in 3 runs)" in here and "2.0 to 2.0 times" in here
+    assert said == "confirmed: ahead of all peers"
