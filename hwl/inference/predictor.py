@@ -29,8 +29,9 @@ from hwl.skeletons import Skeleton
 Model: TypeAlias = Callable[[Tensor], Tensor]
 Image: TypeAlias = str | Path | np.ndarray | PIL.Image.Image
 Images: TypeAlias = list[Any] | tuple[Any, ...]  # of Image; a str is a sequence too
-# Box numbers (B,), crops (B, 3, H, W) uint8 RGB, crop centers and scales (B, 2).
-Crops: TypeAlias = tuple[np.ndarray, Tensor, np.ndarray, np.ndarray]
+# Box numbers (B,), crops (B, 3, H, W) uint8 RGB, crop centers and scales (B, 2). Arrays, for what
+# a worker process hands over as a tensor waits for ever where /dev/shm is full.
+Crops: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 Ended: TypeAlias = Callable[[str], None]
 
 IMAGE_BOXES = 256  # boxes of one image that are cropped at a time, which bounds the memory
@@ -145,6 +146,7 @@ class Predictor:
             ImageCrops(annotations.read_image, boxes, self.codec.input_size, ended),
             batch_size=None,
             num_workers=workers,
+            collate_fn=_unchanged,
             worker_init_fn=single_threaded_opencv,
         )
         return self._poses(progress(delivered(loader), "predict", total=len(loader)), boxes, ended)
@@ -155,7 +157,7 @@ class Predictor:
         areas = np.zeros(len(boxes))
         with torch.inference_mode():
             for numbers, crops, centers, scales in batches(crops_of_images, self.batch_size):
-                cells, peaks = self.codec.decode(self.heatmaps(crops, ended))
+                cells, peaks = self.codec.decode(self.heatmaps(torch.from_numpy(crops), ended))
                 keypoints[numbers] = keypoints_to_image(
                     cells, centers, scales, self.codec.input_size
                 )
@@ -209,6 +211,11 @@ def average_mirrored(heatmaps: Tensor, mirrored: Tensor, skeleton: Skeleton) -> 
     return (heatmaps + aligned) / 2
 
 
+def _unchanged(crops: Crops) -> Crops:
+    """In place of torch's own, which makes tensors of arrays."""
+    return crops
+
+
 class ImageCrops(Dataset):
     """One item an image: the crops of its boxes, so that an image is decoded once.
 
@@ -253,7 +260,7 @@ class ImageCrops(Dataset):
         warped = np.stack([warp(image, crop, self.input_size) for crop in crops])
         centers = np.stack([crop.center for crop in crops])
         scales = np.stack([crop.scale for crop in crops])
-        return group, torch.from_numpy(warped), centers, scales
+        return group, warped, centers, scales
 
 
 def batches(images: Iterable[Crops], batch_size: int) -> Iterator[Crops]:
@@ -278,7 +285,7 @@ def _join(parts: list[Crops]) -> Crops:
     numbers, crops, centers, scales = zip(*parts, strict=True)
     return (
         np.concatenate(numbers),
-        torch.cat(crops),
+        np.concatenate(crops),
         np.concatenate(centers),
         np.concatenate(scales),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -376,3 +377,29 @@ def test_many_boxes_of_one_image_are_cropped_in_parts(
 
     np.testing.assert_array_equal(found.keypoints, expected.keypoints)
     assert max(len(crops[item][0]) for item in range(len(crops))) == 2
+
+
+def test_workers_hand_over_crops_without_shared_memory(
+    faces: Faces, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where /dev/shm is full, a worker would lose a tensor, and its reader wait for ever."""
+
+    def find_no_room(storage: object) -> None:
+        raise RuntimeError("unable to allocate shared memory(shm)")
+
+    def stop(*_: object) -> None:
+        raise TimeoutError("the workers handed nothing over")
+
+    annotations, boxes, _ = faces
+    expected = predictor(FaceNetwork()).predict(annotations, boxes)
+    monkeypatch.setattr(torch.UntypedStorage, "_share_fd_cpu_", find_no_room)
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(60)
+
+    try:
+        found = predictor(FaceNetwork()).predict(annotations, boxes, workers=2)
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+    np.testing.assert_array_equal(found.keypoints, expected.keypoints)
