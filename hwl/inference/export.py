@@ -12,11 +12,13 @@ import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pooch
 import torch
 from torch import Tensor
 
+from hwl import models
 from hwl.codec import HeatmapCodec
 from hwl.data.annotations import load_split
 from hwl.data.dataset import PersonDataset
@@ -31,7 +33,11 @@ from hwl.progress import progress
 INPUT, OUTPUT = "images", "heatmaps"
 TOLERANCE = 1e-4  # of the largest heatmap value, between a runtime and PyTorch
 CALIBRATION_PERSONS = 128
+CORRELATION = 0.5  # of int8 with float32 heatmaps
+CHECKED = 8  # images that int8 is checked with
 EXPORTERS = ("torch", "onnx", "onnxscript")  # their versions make a difference to a file
+QUANTIZER = "nncf"  # and its to an int8 file
+SOURCES = (Path(__file__), Path(fused.__file__))  # beside the models' own
 CACHE = Path(pooch.os_cache("hwl")) / "onnx"
 KEPT = 48  # files there
 # Kept in float32: a small part of the work, and each would take conversions to int8 and back.
@@ -83,7 +89,6 @@ def onnx_bytes(
     if fault := missing_packages(*needed):
         raise HwlError(fault)
     import onnx
-    import onnxruntime
 
     original = copy.deepcopy(model).cpu().eval()
     fused = fold(original)
@@ -101,14 +106,12 @@ def onnx_bytes(
             dynamic_shapes=({0: torch.export.Dim("batch")},),
             verbose=False,
         )
+    assert program is not None
     content = program.model_proto
-    session = onnxruntime.InferenceSession(content.SerializeToString())
-    with torch.inference_mode():
-        expected = original(images)
-    answers = torch.from_numpy(session.run(None, {INPUT: images.numpy()})[0])
-    check_agreement(answers, expected, "the ONNX file of")
+    check_agreement(*_answers(content, original, images), "the ONNX file of")
     if calibration is not None:
         content = _quantize(content, calibration)
+        check_resemblance(*_answers(content, original, calibration[:CHECKED]), "the ONNX file of")
     description = {
         **metadata(model),
         "input": f"{input_size[0]}x{input_size[1]}",
@@ -118,26 +121,55 @@ def onnx_bytes(
     return content.SerializeToString()
 
 
+def _answers(content: Any, original: PoseNet, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Heatmaps of an ONNX model in ONNX Runtime, and those of the original model."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(content.SerializeToString())
+    answers = torch.from_numpy(session.run(None, {INPUT: images.cpu().numpy()})[0])
+    with torch.inference_mode():
+        return answers, original(images.cpu())
+
+
 def cached_onnx(model: PoseNet, input_size: tuple[int, int], calibration: Tensor | None) -> bytes:
     """`onnx_bytes`, kept in the user's cache folder, for an export takes seconds to a minute.
 
-    Files are named by a hash of all that they depend on; the oldest go when they are many.
+    A file is named by a hash of all that it depends on and by one of its content, so that a broken
+    file is found and made again; the oldest go when they are many.
     """
-    digest = hashlib.sha256(repr((model.config, input_size)).encode())
+    key = f"{model.config['name']}-{_cache_key(model, input_size, calibration)}"
+    for path in CACHE.glob(f"{key}-*.onnx"):
+        content = path.read_bytes()
+        if path.stem == f"{key}-{_digest(content)}":
+            return content
+        path.unlink(missing_ok=True)
+    content = onnx_bytes(model, input_size, calibration)
+    with replacing(CACHE / f"{key}-{_digest(content)}.onnx") as partial:
+        partial.write_bytes(content)
+    by_age = sorted(CACHE.glob("*.onnx"), key=lambda file: file.stat().st_mtime)
+    for file in by_age[:-KEPT]:
+        file.unlink(missing_ok=True)
+    return content
+
+
+def _cache_key(model: PoseNet, input_size: tuple[int, int], calibration: Tensor | None) -> str:
+    """Of the weights, the images of int8, the code of the models and exports, and the packages."""
+    parts = [repr((metadata(model), input_size, calibration is not None)).encode()]
     for tensor in (*model.state_dict().values(), calibration):
         if tensor is not None:
-            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    for source in (Path(__file__), Path(fused.__file__)):
-        digest.update(source.read_bytes())
-    for package in EXPORTERS:
-        digest.update(importlib.metadata.version(package).encode())
-    path = CACHE / f"{model.config['name']}-{digest.hexdigest()[:32]}.onnx"
-    if not path.exists():
-        write_onnx(model, path, input_size, calibration)
-        by_age = sorted(CACHE.glob("*.onnx"), key=lambda file: file.stat().st_mtime)
-        for file in by_age[:-KEPT]:
-            file.unlink(missing_ok=True)
-    return path.read_bytes()
+            parts.append(tensor.detach().cpu().contiguous().numpy().tobytes())
+    for source in (*sorted(Path(models.__file__).parent.glob("*.py")), *SOURCES):
+        parts.append(source.read_bytes())
+    for package in EXPORTERS if calibration is None else (*EXPORTERS, QUANTIZER):
+        parts.append(f"{package} {importlib.metadata.version(package)}".encode())
+    return _digest(*parts)
+
+
+def _digest(*parts: bytes) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()[:32]
 
 
 def check_agreement(answers: Tensor, expected: Tensor, what: str) -> None:
@@ -147,6 +179,17 @@ def check_agreement(answers: Tensor, expected: Tensor, what: str) -> None:
         raise HwlError(
             f"{what} this model answers otherwise than PyTorch, by {difference:.1e} of the "
             f"largest value (allowed: {TOLERANCE}): use the runtime 'eager'"
+        )
+
+
+def check_resemblance(answers: Tensor, expected: Tensor, what: str) -> None:
+    """HwlError unless int8 heatmaps are much like float32's: a correlation above CORRELATION."""
+    pair = torch.stack([answers.flatten(), expected.flatten()]).double()
+    correlation = float(torch.corrcoef(pair)[0, 1])
+    if not correlation > CORRELATION:  # NaN is no resemblance either
+        raise HwlError(
+            f"{what} this model answers otherwise in int8 than in float32: their correlation is "
+            f"{correlation:.3f} (needed: {CORRELATION}); use a float32 runtime"
         )
 
 
@@ -172,7 +215,7 @@ def calibration_crops(folder: Path, split: str, input_size: tuple[int, int]) -> 
     return torch.stack(crops)
 
 
-def _quantize(content: object, calibration: Tensor) -> object:
+def _quantize(content: Any, calibration: Tensor) -> Any:
     """An ONNX model with int8 convolutions, ranges of activations taken from the images."""
     batches = progress([{INPUT: image[None].numpy()} for image in calibration], "calibrate")
     with _quiet(), _no_output_widgets():
@@ -196,7 +239,7 @@ def _quantize(content: object, calibration: Tensor) -> object:
         )
 
 
-def _float_convolutions(content: object) -> list[str]:
+def _float_convolutions(content: Any) -> list[str]:
     """Nodes of convolutions that int8 would cost precision or not make faster.
 
     The head's last layer, the attention's of one channel, and grouped ones on maps no larger than

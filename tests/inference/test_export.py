@@ -17,7 +17,7 @@ from hwl.errors import HwlError
 from hwl.inference import export
 from hwl.inference.export import cached_onnx, calibration_crops, onnx_bytes
 from hwl.models import Description, PoseNet
-from hwl.skeletons import skeleton_from_category
+from hwl.skeletons import COCO, skeleton_from_category
 
 onnx = pytest.importorskip("onnx", reason="the runtimes' packages are not installed")
 ort = pytest.importorskip("onnxruntime", reason="the runtimes' packages are not installed")
@@ -189,6 +189,65 @@ def test_an_export_is_kept_until_the_weights_change(
     cached_onnx(model, (64, 96), None)
 
     assert len(made) == 4
+
+
+def test_a_broken_cached_file_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ordinary: Callable[..., PoseNet]
+) -> None:
+    monkeypatch.setattr(export, "CACHE", tmp_path)
+    monkeypatch.setattr(export, "onnx_bytes", lambda *_: b"the file")
+    model = ordinary("ours")
+    cached_onnx(model, SIZE, None)
+    (path,) = tmp_path.iterdir()
+
+    for damaged in (b"", b"the fi", b"the file\0", b"thf file"):
+        path.write_bytes(damaged)
+
+        assert cached_onnx(model, SIZE, None) == b"the file"
+        assert path.read_bytes() == b"the file" and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("what", ["hwl/models", "nncf", "description"])
+def test_an_export_is_made_again_when_what_it_depends_on_changes(
+    what: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    ordinary: Callable[..., PoseNet],
+) -> None:
+    monkeypatch.setattr(export, "CACHE", tmp_path)
+    made: list[PoseNet] = []
+    monkeypatch.setattr(export, "onnx_bytes", lambda model, *_: made.append(model) or b"file")
+    model = ordinary("ours", 17)
+    cached_onnx(model, SIZE, crops(2))
+
+    if what == "hwl/models":
+        read = Path.read_bytes
+        monkeypatch.setattr(
+            Path, "read_bytes", lambda path: read(path) + b"#" * (path.name == "blocks.py")
+        )
+    elif what == "nncf":
+        version = export.importlib.metadata.version
+        monkeypatch.setattr(
+            export.importlib.metadata,
+            "version",
+            lambda name: "99" if name == "nncf" else version(name),
+        )
+    else:
+        model.describe(Description(skeleton=COCO))
+    cached_onnx(model, SIZE, crops(2))
+    cached_onnx(model, SIZE, crops(2))
+
+    assert len(made) == 2
+
+
+def test_an_int8_export_that_resembles_float32_too_little_is_refused() -> None:
+    heatmaps = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+
+    export.check_resemblance(heatmaps + 0.3 * noise, heatmaps, "it")
+    for wrong in (noise, -heatmaps, heatmaps * float("nan"), torch.zeros_like(heatmaps)):
+        with pytest.raises(HwlError, match="otherwise in int8 than in float32"):
+            export.check_resemblance(wrong, heatmaps, "it")
 
 
 def test_the_oldest_exports_go_when_there_are_many(
