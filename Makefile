@@ -15,8 +15,9 @@ BIN := $(VENV)/bin
 reproduce: $(VENV)/installed
 	@$(BIN)/hwl reproduce $(PROFILE) --cores $(CORES)
 
+# A file's fixtures are made once, and the file that takes longest goes first.
 test: $(VENV)/installed
-	$(BIN)/pytest -n $(CORES)
+	$(BIN)/pytest -n $(CORES) --dist loadfile --no-loadscope-reorder tests/test_notebook_runs.py tests
 
 lint: $(VENV)/installed
 	$(BIN)/lint-imports
