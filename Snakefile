@@ -13,12 +13,21 @@ import json
 import shlex
 import sys
 
+from snakemake.exceptions import WorkflowError
+
+from hwl.errors import HwlError
+from hwl.runs.profile import check_profile
 
 # As a default and not as a base: a profile must not inherit another one's data or variants.
 if "profile" not in config:
 
     configfile: "profiles/embedded.yaml"
 
+
+try:
+    check_profile(config)
+except HwlError as error:
+    raise WorkflowError(str(error)) from None
 
 HWL = f"{shlex.quote(sys.executable)} -m hwl"
 OUT = f"runs/{config['profile']}"
