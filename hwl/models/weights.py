@@ -34,7 +34,7 @@ DROPPED = "data_preprocessor."  # mmpose 1.x's image mean and std, which are no 
 # mmpose 1.x saves numpy arrays (keypoint weights, colors) beside the weights. To read them takes
 # these, none of which can run code; the first is known by its numpy 1 and numpy 2 names.
 _reconstruct = np.empty(0).__reduce__()[0]
-ARRAY_PARTS = [
+ARRAY_PARTS: list[Any] = [
     (_reconstruct, "numpy.core.multiarray._reconstruct"),
     (_reconstruct, "numpy._core.multiarray._reconstruct"),
     np.ndarray,
@@ -247,6 +247,8 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
     try:
         with torch.serialization.safe_globals(ARRAY_PARTS):
             content = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise HwlError(f"{path} cannot be read: {error.strerror or error}") from error
     except Exception as error:  # a damaged pickle can fail with nearly any exception
         if isinstance(error, pickle.UnpicklingError) and "GLOBAL" in str(error):
             raise HwlError(

@@ -315,3 +315,17 @@ def test_saving_over_a_file_replaces_it(model: PoseNet, fresh: PoseNet, tmp_path
 
     assert_same_weights(load_model(path), model)
     assert [file.name for file in tmp_path.iterdir()] == ["best.safetensors"]
+
+
+def test_a_checkpoint_that_may_not_be_read_is_said_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "theirs.pth").touch()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(torch, "load", refuse)
+
+    with pytest.raises(HwlError, match=r"theirs\.pth cannot be read: Permission denied$"):
+        open_model(str(tmp_path / "theirs.pth"), "ours")
