@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -17,6 +17,7 @@ from hwl.errors import HwlError, explained
 from hwl.evaluation.config import EvaluateConfig
 from hwl.inference.config import DetectConfig, PredictConfig, PredictorConfig
 from hwl.runs.command import COMMAND, in_words
+from hwl.studies.config import EvidenceConfig
 from hwl.training.config import TrainConfig
 
 Inline = tyro.conf.arg(name="")
@@ -123,10 +124,12 @@ def reproduce(profile: tyro.conf.Positional[str] = "embedded", cores: int = 1) -
         profile: the name of a file in profiles/.
         cores: CPU cores that jobs may use together.
     """
+    from hwl.paths import PUBLISHED
     from hwl.runs.graph import reproduce
 
     reproduce(profile, cores)
-    compare(profile)
+    if (PUBLISHED / profile).is_dir():
+        compare(profile)
     print(f"The report: runs/{profile}/index.html")
 
 
@@ -154,6 +157,26 @@ def publish(profile: tyro.conf.Positional[str] = "embedded") -> None:
         print(path)
 
 
+def evidence(
+    step: tyro.conf.Positional[Literal["pilot", "trace", "report"]],
+    config: Annotated[EvidenceConfig, Inline],
+) -> None:
+    """A step of the evidence experiment: seeds from its pilot, an arm's trace, or the report.
+
+    Args:
+        step: which.
+        config: where its runs are.
+    """
+    from hwl.reporting import evidence_report
+
+    if step == "pilot":
+        print(f"seeds of the main arms: {evidence_report.write_pilot(config)['seeds']}")
+    elif step == "trace":
+        evidence_report.write_trace(config)
+    else:
+        print(evidence_report.write_report(config))
+
+
 def data() -> None:
     """Make, fetch, check or convert data: puppets, coco, coco-subset, check, lsp, mpii."""
 
@@ -165,6 +188,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "predict": predict,
     "detect": detect,
     "export": export,
+    "evidence": evidence,
     "reproduce": reproduce,
     "compare": compare,
     "publish": publish,

@@ -52,23 +52,27 @@ def process(*arguments: str) -> subprocess.CompletedProcess:
 
 
 def options(config: type) -> list[str]:
-    names = (field.name.replace("_", "-") for field in dataclasses.fields(config))
-    return [f"--{name} " for name in names]
+    found = []
+    for field in dataclasses.fields(config):
+        name = field.name.replace("_", "-")
+        found.append(f"--no-{name}" if field.type == "bool" else f"--{name} ")
+    return found
 
 
 HELP = {
     "run": ["a notebook file", "-p NAME VALUE, --parameter", "--page"],
-    "train": [option for option in options(TrainConfig) if option != "--augment "],
-    "evaluate": [option for option in options(EvaluateConfig) if option != "--flip "],
+    "train": options(TrainConfig),
+    "evaluate": options(EvaluateConfig),
     "predict": [
         "images, folders, globs and videos",
-        *(option for option in options(PredictConfig) if option != "--flip "),
+        *options(PredictConfig),
     ],
     "detect": options(DetectConfig),
     "export": [
         *("--weights", "--model", "--input-height", "--input-width"),
         *("--calibration-data", "--calibration-split"),
     ],
+    "evidence": ["pilot,trace,report", "--runs", "--profile", "--arm"],
     "reproduce": ["a file in profiles/", "--cores"],
     "compare": ["published ones, in results/", "a file in profiles/"],
     "publish": ["as evidence", "a file in profiles/"],

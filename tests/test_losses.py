@@ -204,14 +204,17 @@ def test_background_keeps_the_weight_of_plain_mse(name: str) -> None:
     assert loss == HeatmapWeightingLoss("zero")(predicted, background, weights)
 
 
-def test_the_placebo_weighs_each_person_by_the_batchs_previous_one() -> None:
+def test_the_placebo_weighs_by_the_previous_persons_target_half_a_heatmap_away() -> None:
     predicted, target, weights = case(persons=4)
 
     loss = HeatmapWeightingLoss("placebo")(predicted, target, weights)
 
-    shifted = target[[3, 0, 1, 2]]
-    error = (predicted - target) * weights[:, :, None, None]
-    assert loss.item() == pytest.approx(((shifted + 1) * error**2).mean().item(), rel=1e-6)
+    total = 0.0
+    for n, k, y, x in np.ndindex(*target.shape):
+        weight = 1 + target[n - 1, k, y - 5 // 2, x - 4 // 2].item()
+        error = (predicted[n, k, y, x] - target[n, k, y, x]) * weights[n, k]
+        total += weight * error.item() ** 2
+    assert loss.item() == pytest.approx(total / target.numel(), rel=1e-5)
 
 
 def test_the_placebos_weights_have_the_identitys_distribution() -> None:

@@ -46,12 +46,16 @@ def publish(profile: str, runs: Path = RUNS, published: Path = PUBLISHED) -> lis
     """
     root, target = runs / profile, published / profile
     records = {path.parent.relative_to(root): read_json(path) for path in _finished(root)}
+    kept = KEPT
+    if (PROJECT / "profiles" / f"{profile}.smk").is_file():  # hundreds of runs, a row each
+        records = {run: record for run, record in records.items() if run == Path("report")}
+        kept = (*KEPT, ".npz")
     _check(root, records)
     partial = target.with_name(target.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     for run in records:
         for path in sorted((root / run).iterdir()):
-            if path.name in RECORDS or path.suffix in KEPT:
+            if path.name in RECORDS or path.suffix in kept:
                 (partial / run).mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, partial / run / path.name)
     write_table(partial / "runs.csv", [_origin(run, records[run]) for run in sorted(records)])

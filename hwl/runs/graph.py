@@ -38,6 +38,9 @@ def reproduce(profile: str, cores: int) -> None:
         raise HwlError(f"profile '{profile}' is not one of {known}")
     command = [sys.executable, "-m", "snakemake", "--cores", str(cores), "--rerun-incomplete"]
     command += ["--configfile", str(configuration), "--quiet", "host"]
+    own = configuration.with_suffix(".smk")  # of a profile that is no list of variants
+    if own.is_file():
+        command += ["--snakefile", str(own)]
     (PROJECT / ".snakemake").mkdir(exist_ok=True)
     try:
         with filelock.FileLock(PROJECT / ".snakemake" / "hwl.lock", timeout=0):

@@ -63,6 +63,7 @@ class TrainConfig:
     workers: Workers = 2  # data-loading processes on each device
     threads: Threads = 0  # CPU threads of torch (0: its default)
     checkpoint_steps: Count = 500  # steps between checkpoints inside an epoch
+    keep_weights: bool = False  # of every checkpoint, in weights/, to study the training afterwards
 
     def __post_init__(self) -> None:
         """Check every value; raises HwlError."""

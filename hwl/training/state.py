@@ -28,6 +28,7 @@ CHECK_STEPS = 50  # steps between looks at the loss, each of which waits for the
 # What a checkpoint holds.
 PARTS = {"config", "inputs", "model", "optimizer", "scaler", "random"}
 PARTS |= {"position", "processes", "history", "best"}
+WEIGHTS_FOLDER = "weights"  # where `keep_weights` keeps them
 
 
 class TrainingState:
@@ -133,6 +134,10 @@ class TrainingState:
         loss = self._total_loss()
         if not self.accelerator.is_main_process:
             return
+        if self.config.keep_weights:
+            kept = self.folder / WEIGHTS_FOLDER / f"step-{self.step:06d}.safetensors"
+            with self._told_when_full():
+                save_weights(self.model, kept)
         scaler = self.accelerator.scaler
         description = self.model.description
         state = {

@@ -101,12 +101,28 @@ def test_a_failed_job_is_told_with_the_folder_of_what_jobs_said(
         graph.reproduce("small", cores=1)
 
 
+def test_a_profile_with_a_graph_of_its_own_is_made_by_that(
+    project: Path, commands: Commands
+) -> None:
+    (project / "profiles/small.smk").touch()
+
+    graph.reproduce("small", 1)
+
+    (command,) = commands
+    assert command[command.index("--snakefile") + 1] == str(project / "profiles/small.smk")
+
+
 def test_an_unknown_profile_is_told_with_the_known_ones(project: Path) -> None:
     with pytest.raises(HwlError, match="profile 'smal' is not one of small"):
         graph.reproduce("smal", cores=1)
 
 
-PROFILES = sorted((PROJECT / "profiles").glob("*.yaml"))
+# Those of the Snakefile; one with a graph of its own has its own tests.
+PROFILES = [
+    path
+    for path in sorted((PROJECT / "profiles").glob("*.yaml"))
+    if not path.with_suffix(".smk").exists()
+]
 
 
 @pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.stem)

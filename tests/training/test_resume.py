@@ -202,7 +202,9 @@ def test_going_on_with_other_workers_threads_and_checkpoint_steps_is_allowed(
 
 
 def test_what_may_change_does_not_change_what_a_run_computes() -> None:
-    assert set(MACHINE_FIELDS) == {"output", "workers", "threads", "checkpoint_steps", "processes"}
+    assert set(MACHINE_FIELDS) == {
+        *("output", "workers", "threads", "checkpoint_steps", "processes", "keep_weights")
+    }
 
 
 def test_a_finished_run_is_made_anew_and_replaces_the_older_one_whole(

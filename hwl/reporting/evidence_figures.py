@@ -1,0 +1,152 @@
+"""Figures of paired runs: differences with intervals, curves as bands, accuracy over size."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from hwl.reporting.figures import PALETTE, style, wrapped
+from hwl.studies.paired import paired_interval
+
+BASE_COLOR = "0.55"
+VERDICT_COLORS = {"supported": PALETTE[2], "contradicted": PALETTE[1]}
+
+
+@style()
+def forest_plot(comparisons: pd.DataFrame, caption: str) -> Figure:
+    """Paired differences of mean OKS, each with Student's and the bootstrap's 95 % interval.
+
+    Args:
+        comparisons: of `hwl.studies.evidence.comparisons`.
+        caption: conditions.
+    """
+    count = len(comparisons)
+    figure, axis = plt.subplots(figsize=(9, 0.34 * count + 1.8))
+    position = np.arange(count)[::-1]
+    colors = [VERDICT_COLORS.get(verdict, BASE_COLOR) for verdict in comparisons["verdict"]]
+    points = 100 * comparisons[["difference", "low", "high", "boot_low", "boot_high"]].to_numpy()
+    axis.hlines(position, points[:, 3], points[:, 4], color=colors, linewidth=1)
+    axis.hlines(position, points[:, 1], points[:, 2], color=colors, linewidth=3.5)
+    axis.scatter(points[:, 0], position, color=colors, s=36, zorder=3)
+    axis.axvline(0, color="black", linewidth=1)
+    axis.set_yticks(
+        position,
+        [f"{row.arm} - {row.base} ({row.pairs} pairs)" for row in comparisons.itertuples()],
+    )
+    stages = comparisons["stage"].to_numpy()
+    for border in np.flatnonzero(stages[1:] != stages[:-1]):
+        axis.axhline(position[border] - 0.5, color="0.8", linewidth=0.8)
+    right = axis.twinx()
+    right.set_ylim(axis.get_ylim())
+    right.set_yticks(position, comparisons["verdict"], fontsize="small")
+    right.grid(False)
+    right.tick_params(length=0)
+    axis.grid(axis="y", visible=False)
+    axis.set(xlabel="difference of mean OKS, points (thick: over seeds; thin: seeds and images)")
+    figure.suptitle(wrapped(caption, figure), fontsize="small", x=0.01, ha="left")
+    return figure
+
+
+@style()
+def learning_bands(curves: pd.DataFrame, metric: str, arms: Sequence[str], caption: str) -> Figure:
+    """A metric over epochs: each arm's mean and its 95 % interval over seeds.
+
+    Args:
+        curves: of `hwl.studies.evidence.curves`.
+        metric: column to draw; epochs without it are left out.
+        arms: to draw.
+        caption: conditions.
+    """
+    figure, axis = plt.subplots(figsize=(7, 4))
+    for color, arm in zip(PALETTE, arms, strict=False):
+        table = curves[curves["arm"] == arm].dropna(subset=[metric])
+        if table.empty:
+            continue
+        wide = table.pivot(index="epoch", columns="seed", values=metric).dropna(axis="columns")
+        band = paired_interval(wide.to_numpy())
+        axis.plot(wide.index, band.mean, color=color, marker="o", markersize=3, label=arm)
+        axis.fill_between(wide.index, band.low, band.high, color=color, alpha=0.2, linewidth=0)
+    axis.set(xlabel="epoch", ylabel=f"validation {metric}")
+    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.legend()
+    axis.set_title(wrapped(caption, figure), fontsize="small", loc="left")
+    return figure
+
+
+@style()
+def accuracy_over_macs(arms: pd.DataFrame, caption: str) -> Figure:
+    """Mean OKS over multiply-accumulates, one dot an arm; parameters and latency in the legend.
+
+    Args:
+        arms: columns `arm`, `macs_M`, `parameters_M`, `latency_ms`, `OKS` with `low` and `high`.
+        caption: conditions.
+    """
+    figure, axis = plt.subplots(figsize=(8, 4.4))
+    reach = 100 * np.array([arms["OKS"] - arms["low"], arms["high"] - arms["OKS"]])
+    for number, row in enumerate(arms.itertuples()):
+        color = PALETTE[number % len(PALETTE)]
+        interval = reach[:, number : number + 1]
+        axis.errorbar(row.macs_M, 100 * row.OKS, interval, color=color, capsize=3, linewidth=1)
+        label = f"{row.arm}: {row.parameters_M:.2f} M parameters, {row.latency_ms:.1f} ms"
+        axis.scatter(row.macs_M, 100 * row.OKS, s=50, color=color, label=label)
+    axis.set(xlabel="multiply-accumulates, M", ylabel="mean OKS, points")
+    axis.legend(bbox_to_anchor=(1.01, 1), loc="upper left", fontsize="small")
+    axis.set_title(wrapped(caption, figure), fontsize="small", loc="left")
+    return figure
+
+
+@style()
+def reliability_curves(reliability: pd.DataFrame, caption: str) -> Figure:
+    """The median error of keypoints by the height of their predicted peak, one line an arm.
+
+    Args:
+        reliability: of `hwl.studies.evidence.reliability`.
+        caption: conditions.
+    """
+    figure, axis = plt.subplots(figsize=(7, 4))
+    for color, (arm, table) in zip(PALETTE, reliability.groupby("arm", sort=False), strict=False):
+        correlation = table["rank_correlation"].iloc[0]
+        label = f"{arm} (rank correlation {correlation:.2f})"
+        axis.plot(table["height"], table["median_error"], "o-", ms=4, color=color, label=label)
+    axis.set(xlabel="height of the predicted peak", yscale="log")
+    axis.set_ylabel("median error / square root of area")
+    axis.legend()
+    axis.set_title(wrapped(caption, figure), fontsize="small", loc="left")
+    return figure
+
+
+# What `hwl.studies.over_training.trace` tells, as axes are named.
+TRACED = {
+    "loss_share": "share of the loss on keypoint cells",
+    "gradient_share": "share of |gradient| on keypoint cells",
+    "peak_height": "mean predicted peak",
+    "peak_width": "width at half height, cells",
+    "background_rms": "RMS error of the background",
+    "median_error": "median error, heatmap cells",
+}
+
+
+@style()
+def over_training(traces: Mapping[str, pd.DataFrame], caption: str) -> Figure:
+    """What the weighting does over training: one panel a measure, one line an arm.
+
+    Args:
+        traces: arm to its table of `hwl.studies.over_training.trace`.
+        caption: conditions.
+    """
+    figure, axes = plt.subplots(2, 3, figsize=(11, 6), sharex=True)
+    for axis, (column, label) in zip(axes.flat, TRACED.items(), strict=True):
+        for color, (arm, table) in zip(PALETTE, traces.items(), strict=False):
+            axis.plot(table["step"], table[column], color=color, label=arm)
+        axis.set_title(label, fontsize="small", loc="left")
+        if column in ("background_rms", "median_error"):
+            axis.set_yscale("log")
+    for axis in axes[1]:
+        axis.set_xlabel("training step")
+    axes[0, 0].legend(fontsize="small")
+    figure.suptitle(wrapped(caption, figure), fontsize="small", x=0.01, ha="left")
+    return figure

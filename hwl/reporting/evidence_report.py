@@ -1,0 +1,252 @@
+"""The evidence experiment's outputs: what its pilot decided, a trace, and the report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import numpy as np
+import pandas as pd
+import torch
+from nbconvert import HTMLExporter
+
+from hwl.config import build
+from hwl.data.annotations import load_split
+from hwl.errors import HwlError
+from hwl.files import read_json, replacing, write_json, write_table, write_text
+from hwl.inference.timing import latencies
+from hwl.models import create_model
+from hwl.paths import PUBLISHED
+from hwl.reporting import evidence_figures as figures
+from hwl.reporting.figures import save
+from hwl.reporting.paper_and_here import as_markdown, paper_and_here
+from hwl.runs.folder import new_run
+from hwl.runs.provenance import provenance
+from hwl.speed.counting import count
+from hwl.studies import evidence
+from hwl.studies.config import EvidenceConfig
+from hwl.studies.design import Design, Stage, load_design
+from hwl.studies.gathering import Runs, gather
+from hwl.studies.over_training import trace
+from hwl.studies.paired import paired_interval
+from hwl.training.config import TrainConfig
+
+ROUNDS = 15  # of timing
+SHOWN_STAGES = ("attention", "head")  # whose arms are drawn by their size
+
+
+def write_pilot(config: EvidenceConfig) -> dict[str, object]:
+    """Write how many seeds the main arms get, as `metrics.json`, and return it."""
+    design = load_design(Path(config.profile))
+    with new_run(config) as folder:
+        decided = evidence.pilot(design, Path(config.runs))
+        write_json(folder / "metrics.json", decided)
+        write_json(folder / "run.json", provenance(config, {"profile": Path(config.profile)}))
+    return decided
+
+
+def write_trace(config: EvidenceConfig) -> pd.DataFrame:
+    """Write what the weighting did in the first run of `config.arm`, as `trace.csv`."""
+    recipe = load_design(Path(config.profile)).recipe(config.arm, 0)
+    trained = str(Path(config.runs) / "train" / f"{config.arm}-seed0")
+    with new_run(config) as folder:
+        table = trace(build(TrainConfig, {"output": trained, **recipe}))
+        write_table(folder / "trace.csv", table.to_dict("records"))
+        write_json(folder / "run.json", provenance(config, {}))
+    return table
+
+
+def write_report(config: EvidenceConfig) -> Path:
+    """Write tables, figures and the page of the experiment's runs.
+
+    The folder holds `runs.csv` (one row a run), `arms.csv`, `comparisons.csv`, `curves.csv`,
+    `reliability.csv`, `trace.csv`, `sizes.csv`, `keypoints.csv`, `plan.csv`, `paper_and_here.csv`,
+    `oks.npz` (each run's OKS by person) and the figures; `metrics.json` has the verdicts and what
+    is missing. The page is `index.html` in the folder of the runs.
+
+    Returns:
+        The page.
+
+    Raises:
+        HwlError: there are no runs, or they do not compare.
+    """
+    design, runs = load_design(Path(config.profile)), Path(config.runs)
+    found = evidence.with_errors(gather(runs / "evaluate", design.arms()))
+    if found.table.empty:
+        raise HwlError(f"{runs} has no evaluated run of {Path(config.profile).name}; make them")
+    with new_run(config) as folder:
+        seeds = evidence.decided(runs)
+        tables = _tables(design, found, runs) | {"plan": pd.DataFrame(design.plan(seeds))}
+        for name, table in tables.items():
+            if not table.empty:
+                write_table(folder / f"{name}.csv", table.to_dict("records"))
+        _write_oks(folder / "oks.npz", found)
+        _draw(folder, tables, design)
+        lacking = evidence.missing(design, found, seeds)
+        told = tables["comparisons"].to_dict("records")
+        origin = {name: sorted(set(found.table[name])) for name in ("commit", "clean", "cpu")}
+        write_json(folder / "metrics.json", {"comparisons": told, "missing": lacking, **origin})
+        write_json(folder / "run.json", provenance(config, {"profile": Path(config.profile)}))
+        text = page(tables, lacking, Path(config.output).name)
+    write_text(runs / "index.html", _html(text))
+    return runs / "index.html"
+
+
+def _tables(design: Design, found: Runs, runs: Path) -> dict[str, pd.DataFrame]:
+    main = design.piloted()
+    compared = evidence.comparisons(design, found)
+    traces = {
+        path.parent.name: pd.read_csv(path) for path in sorted(runs.glob("trace/*/trace.csv"))
+    }
+    drawn = [stage for stage in design.stages if stage.name in SHOWN_STAGES]
+    of_main = Runs(
+        found.table[found.table["arm"].isin(main.arms)],
+        {key: persons for key, persons in found.persons.items() if key[0] in main.arms},
+    )
+    return {
+        "runs": found.table,
+        "arms": evidence.arm_means(found),
+        "comparisons": compared,
+        "curves": evidence.curves(runs, main.arms),
+        "keypoints": evidence.keypoint_errors(of_main, _keypoints(design, main)),
+        "reliability": evidence.reliability(of_main, main.arms),
+        "trace": pd.concat(
+            [table.assign(arm=arm) for arm, table in traces.items()], ignore_index=True
+        )
+        if traces
+        else pd.DataFrame(),
+        "sizes": sizes(found, design, drawn),
+        "paper_and_here": paper_and_here(compared, PUBLISHED),
+    }
+
+
+def _keypoints(design: Design, stage: Stage) -> tuple[str, ...]:
+    test = design.settings[stage.setting].test
+    return load_split(Path(str(test["data"])), str(test["split"])).skeleton.keypoints
+
+
+def sizes(found: Runs, design: Design, stages: list[Stage]) -> pd.DataFrame:
+    """One row an arm of some stages and of their bases: size, latency and mean OKS with interval.
+
+    Latencies are of eager PyTorch at batch 1, medians of interleaved rounds.
+    """
+    arms = dict.fromkeys(arm for stage in stages for pair in stage.compare for arm in pair)
+    rows, tasks = [], {}
+    for arm in arms:
+        runs = found.table[found.table["arm"] == arm]
+        if runs.empty:
+            continue
+        recipe = design.recipe(arm, 0)
+        options = recipe.get("model_options", {})
+        model = create_model(str(recipe.get("model", "ours")), **options).eval()
+        size = int(str(recipe["input_height"])), int(str(recipe["input_width"]))
+        counts = count(model, size)
+        tasks[arm] = _forward(model.to(memory_format=torch.channels_last), size)
+        # The same seeds for all, so that an arm of the main stage has no narrower interval.
+        fewest = min(stage.seeds for stage in stages)
+        interval = paired_interval(runs.sort_values("seed")["OKS"].head(fewest).to_numpy())
+        rows.append(
+            {
+                "arm": arm,
+                "parameters_M": counts.parameters / 1e6,
+                "macs_M": counts.macs / 1e6,
+                "OKS": float(interval.mean),
+                "low": float(interval.low),
+                "high": float(interval.high),
+            }
+        )
+    if not rows:
+        return pd.DataFrame()
+    seconds = latencies(tasks, ROUNDS)
+    table = pd.DataFrame(rows)
+    table["latency_ms"] = [1000 * float(np.median(seconds[arm])) for arm in table["arm"]]
+    return table
+
+
+def _forward(model: torch.nn.Module, size: tuple[int, int]) -> Callable[[], None]:
+    crop = torch.zeros(1, 3, *size).contiguous(memory_format=torch.channels_last)
+
+    def forward() -> None:
+        with torch.inference_mode():
+            model(crop)
+
+    return forward
+
+
+def _write_oks(path: Path, found: Runs) -> None:
+    """Each run's OKS by person, under `<arm>-seed<seed>`; persons by `<arm>_annotations`."""
+    arrays = {f"{arm}-seed{seed}": persons.oks for (arm, seed), persons in found.persons.items()}
+    for (arm, _), persons in found.persons.items():
+        arrays[f"{arm}_annotations"] = persons.annotation_ids
+        arrays[f"{arm}_images"] = persons.image_ids
+    with replacing(path) as partial, partial.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+
+
+def _draw(folder: Path, tables: dict[str, pd.DataFrame], design: Design) -> None:
+    main = design.piloted()
+    first = tables["runs"].iloc[0]
+    how = (
+        f"{first['boxes']} boxes, {'flip test' if first['flip'] else 'no flip'}, input "
+        f"{first['input']}, {first['images']} images, {first['persons']} persons; last weights"
+    )
+    arms = list(main.arms)
+    if len(tables["comparisons"]):
+        save(figures.forest_plot(tables["comparisons"], how), folder, "forest")
+    curves = tables["curves"]
+    if "OKS" in curves:
+        note = "means and 95 % intervals over seeds; the old validation images"
+        save(figures.learning_bands(curves, "OKS", arms, note), folder, "learning")
+    if len(tables["reliability"]):
+        save(figures.reliability_curves(tables["reliability"], how), folder, "reliability")
+    if len(tables["sizes"]):
+        save(figures.accuracy_over_macs(tables["sizes"], how), folder, "accuracy_over_macs")
+    if len(tables["trace"]):
+        traces = dict(iter(tables["trace"].groupby("arm", sort=False)))
+        note = "the first run of each arm, 128 validation persons"
+        save(figures.over_training(traces, note), folder, "over_training")
+
+
+def page(tables: dict[str, pd.DataFrame], lacking: list[str], folder: str) -> str:
+    """The report in Markdown; figures are in `folder` beside the page."""
+    compared = tables["comparisons"]
+    lines = ["# Does the weighting help?", "", "The design was fixed before: `docs/evidence.md`."]
+    lines += [
+        f"- **{row.arm} against {row.base}**: {_sentence(row)}" for row in compared.itertuples()
+    ]
+    lines += ["", "## What is missing", ""]
+    lines += [f"- {line}" for line in lacking] or ["Nothing."]
+    for name, title in (
+        ("forest", "Paired differences"),
+        ("learning", "Learning curves"),
+        ("accuracy_over_macs", "Attention and head"),
+        ("over_training", "What the weighting does over training"),
+        ("reliability", "Does a peak's height tell its error?"),
+    ):
+        lines += ["", f"## {title}", "", f"![{title}]({folder}/{name}.png)"]
+    for name, title in (("plan", "Budget"), ("arms", "Arms"), ("comparisons", "Comparisons")):
+        shown = tables[name].to_html(index=False, float_format="{:.4f}".format, na_rep="")
+        lines += ["", f"## {title}", "", shown]
+    lines += ["", "## The paper and here", "", as_markdown(tables["paper_and_here"])]
+    lines += ["", f"All runs: `{folder}/runs.csv`."]
+    return "\n".join(lines)
+
+
+def _sentence(row: Any) -> str:
+    return (
+        f"{row.verdict}; {100 * row.difference:+.2f} points of mean OKS, 95 % interval "
+        f"{100 * row.low:+.2f} to {100 * row.high:+.2f} over {row.pairs} pairs"
+    )
+
+
+def _html(markdown: str) -> str:
+    cells = [nbformat.v4.new_markdown_cell(markdown)]
+    notebook = nbformat.v4.new_notebook(cells=cells, metadata={"title": "Evidence"})
+    return HTMLExporter(theme="light").from_notebook_node(notebook)[0]
+
+
+def read_verdicts(report: Path) -> pd.DataFrame:
+    """The comparisons of a report's folder, published or not, as notebooks show them."""
+    return pd.DataFrame(read_json(report / "metrics.json")["comparisons"])

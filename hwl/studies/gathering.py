@@ -1,0 +1,156 @@
+"""Gathers finished runs <arm>-seed<seed>: numbers, protocol, origin, each person's OKS."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from hwl.errors import HwlError
+from hwl.evaluation.persons import PERSONS_FILE, Persons, read_persons
+from hwl.files import read_json
+
+# What runs must share for their numbers to compare: how they were tested and on what they were
+# trained and tested. The columns of a table of runs; those a table lacks are not asked for.
+PROTOCOL = (
+    *("boxes", "boxes_from", "flip", "decode", "runtime", "input", "images", "persons"),
+    *("test_split", "test_limit", "test_inputs"),
+    *("train_data", "train_split", "train_limit", "train_inputs", "precision"),
+)
+# Parameters of the training to tell beside a run's numbers.
+RECIPE = ("train_split", "train_limit", "precision", "model", "weight_function", "sigma", "lr")
+RECIPE += ("batch_size", "epochs")
+NAME = re.compile(r"(?P<arm>.+)-seed(?P<seed>\d+)")
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Finished runs of an experiment.
+
+    Attributes:
+        table: one row a run: arm, seed, numbers, protocol, origin.
+        persons: the test persons of each run, by (arm, seed); runs without them are left out.
+    """
+
+    table: pd.DataFrame
+    persons: Mapping[tuple[str, int], Persons]
+
+    def seeds(self, arm: str) -> set[int]:
+        """Seeds of an arm's runs."""
+        return set(self.table.loc[self.table["arm"] == arm, "seed"])
+
+
+def gather(evaluations: Path, arms: Iterable[str]) -> Runs:
+    """The evaluated runs of arms.
+
+    Args:
+        evaluations: folder of evaluation runs <arm>-seed<seed>; the folder `train` beside it tells
+            of their training, where it is there.
+        arms: names.
+
+    Raises:
+        HwlError: a run's file is broken.
+    """
+    wanted, rows, persons = set(arms), [], {}
+    for path in sorted(evaluations.glob("*-seed*/metrics.json")):
+        name = NAME.fullmatch(path.parent.name)  # what a killed run left ends otherwise
+        if name is None or name["arm"] not in wanted:
+            continue
+        arm, seed = name["arm"], int(name["seed"])
+        if (path.parent / PERSONS_FILE).exists():
+            persons[arm, seed] = read_persons(path.parent / PERSONS_FILE)
+        trained = evaluations.parent / "train" / path.parent.name
+        rows.append({"arm": arm, "seed": seed} | _row(path, trained))
+    return Runs(pd.DataFrame(rows, columns=None if rows else ["arm", "seed"]), persons)
+
+
+def _row(metrics: Path, trained: Path) -> dict[str, object]:
+    """Numbers, protocol and origin of one evaluation and, where it is there, of its training."""
+    row: dict[str, object] = dict(read_json(metrics))
+    record = metrics.with_name("run.json")
+    if not record.exists():
+        return row
+    run = read_json(record)
+    told, recipe = run.get("config", {}), run.get("trained", {})
+    row["test_split"], row["test_limit"] = told.get("split"), told.get("limit")
+    row["test_inputs"] = _data(run)
+    row["train_data"] = Path(str(recipe.get("data", ""))).name
+    row |= {name: recipe.get(name) for name in RECIPE}
+    row["model_options"] = json.dumps(recipe.get("model_options", {}))
+    row |= _origin(run)
+    if (trained / "run.json").exists():
+        row["train_inputs"] = _data(read_json(trained / "run.json"))
+        row |= {f"train_{name}": v for name, v in _origin(read_json(trained / "run.json")).items()}
+    if (trained / "history.csv").exists():
+        row["train_seconds"] = round(float(pd.read_csv(trained / "history.csv")["seconds"].sum()))
+    return row
+
+
+def _data(run: Mapping) -> str:
+    """Fingerprints of a run's data, without its weights."""
+    inputs = run.get("inputs", {})
+    return "; ".join(f"{name} {inputs[name]}" for name in sorted(inputs) if name != "weights")
+
+
+def _origin(run: Mapping) -> dict[str, object]:
+    git, hardware = run.get("git") or {}, run.get("hardware", {})
+    return {
+        "commit": git.get("commit", "unknown"),
+        "clean": git.get("dirty") is False,
+        "cpu": hardware.get("gpu") or hardware.get("cpu", "unknown"),
+    }
+
+
+def check_protocol(table: pd.DataFrame, where: str) -> None:
+    """HwlError unless all runs of a table were trained and tested alike.
+
+    Args:
+        table: of `gather`.
+        where: the runs are, for the message.
+    """
+    for column in PROTOCOL:
+        if column not in table:
+            continue
+        values = table[column].astype(str)
+        if values.nunique() > 1:
+            first = table.loc[values != values.iloc[0]].iloc[0]
+            raise HwlError(
+                f"{where}: the runs differ in '{column}' and do not compare: "
+                f"{table.iloc[0]['arm']}-seed{table.iloc[0]['seed']} has {values.iloc[0]!r}, "
+                f"{first['arm']}-seed{first['seed']} {str(first[column])!r}; make them alike"
+            )
+
+
+def paired(runs: Runs, arm: str, base: str, column: str) -> tuple[list[int], np.ndarray]:
+    """Common seeds of two arms, and (S,) differences of a column, arm minus base."""
+    seeds = sorted(runs.seeds(arm) & runs.seeds(base))
+    values = runs.table.set_index(["arm", "seed"])[column]
+    return seeds, np.array([values[arm, seed] - values[base, seed] for seed in seeds], np.float64)
+
+
+def paired_persons(
+    runs: Runs, arm: str, base: str, seeds: Iterable[int]
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """(S, P) differences of each person's OKS, arm minus base, and (P,) image ids.
+
+    Returns:
+        None where a run has no persons.
+
+    Raises:
+        HwlError: two runs were tested on other persons.
+    """
+    rows, first = [], None
+    for seed in seeds:
+        one, other = runs.persons.get((arm, seed)), runs.persons.get((base, seed))
+        if one is None or other is None:
+            return None
+        first = first or one
+        if not all(np.array_equal(first.annotation_ids, p.annotation_ids) for p in (one, other)):
+            raise HwlError(f"{arm} and {base}, seed {seed}, were tested on other persons")
+        rows.append(one.oks.astype(np.float64) - other.oks)
+    return (np.stack(rows), first.image_ids) if first is not None else None

@@ -1,0 +1,199 @@
+"""The evidence experiment on made-up runs: pilot, pairs, what does not compare, what is missing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from hwl.errors import HwlError
+from hwl.evaluation.persons import Persons, write_persons
+from hwl.reporting import evidence_figures as figures
+from hwl.reporting.paper_and_here import paper_and_here
+from hwl.studies import evidence
+from hwl.studies.design import Design, read_design
+from hwl.studies.gathering import gather
+from hwl.studies.paired import seeds_needed
+
+PERSONS = 30
+# Mean OKS of each arm's seeds; the persons vary around it.
+MEANS = {
+    "zero": [0.60, 0.62, 0.61, 0.63],
+    "identity": [0.63, 0.66, 0.63, 0.67],
+    "dense": [0.65, 0.64],
+}
+
+
+@pytest.fixture
+def design() -> Design:
+    def stage(name: str, arms: list[str], seeds: int, compare: list, **more: int) -> dict:
+        told = {"name": name, "setting": "puppets", "core_hours": 1, "seeds": seeds, **more}
+        return told | {"arms": {arm: {} for arm in arms}, "compare": compare}
+
+    content = {
+        **{"profile": "small", "core_hours": 20, "puppets": {}, "trace": []},
+        "settings": {"puppets": {"train": {"data": "data/puppets"}, "test": {}}},
+        "stages": [
+            stage("main", ["zero", "identity"], 5, [["identity", "zero"]], pilot=3),
+            stage("head", ["dense"], 3, [["identity", "dense"]]),
+            stage("costly", ["double"], 100, [["double", "zero"]]),
+        ],
+    }
+    return read_design(content, "small.yaml")
+
+
+def write_run(runs: Path, arm: str, seed: int, mean: float, **changes: object) -> None:
+    """An evaluation with persons around a mean, and the training that it tells of."""
+    folder = runs / "evaluate" / f"{arm}-seed{seed}"
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng([seed, len(arm)])
+    noise = 0.05 * rng.standard_normal(PERSONS)
+    errors = 0.1 * rng.random((PERSONS, 2))
+    ids = np.arange(PERSONS)
+    oks = (mean + noise - noise.mean()).astype(np.float32)
+    scores = (1 - 5 * errors).astype(np.float32)  # the higher, the better
+    write_persons(folder / "persons.npz", Persons(ids, ids // 2, oks, errors, scores))
+    protocol = {"boxes": "ground-truth", "flip": True, "input": "128x96", "images": 15}
+    numbers = {"OKS": float(mean), "AP": mean - 0.1, "persons": PERSONS}
+    (folder / "metrics.json").write_text(json.dumps(protocol | numbers))
+    run = {
+        "config": {"split": "val2017", "limit": 0},
+        "inputs": {"annotations": "val.json sha256:1", "weights": f"last sha256:{seed}"},
+        "trained": {"data": "data/puppets", "precision": "no", "epochs": 2},
+        "git": {"commit": "abc", "dirty": False},
+        "hardware": {"cpu": "a CPU"},
+    }
+    run["trained"] |= changes.pop("trained", {})
+    (folder / "run.json").write_text(json.dumps(run | changes))
+    trained = runs / "train" / folder.name
+    trained.mkdir(parents=True)
+    (trained / "run.json").write_text(json.dumps(run | {"inputs": {"train": "sha256:2"}}))
+    history = pd.DataFrame({"epoch": [1, 2], "OKS": [mean / 2, mean], "seconds": [3.0, 4.0]})
+    history.to_csv(trained / "history.csv", index=False)
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    for arm, means in MEANS.items():
+        for seed, mean in enumerate(means):
+            write_run(tmp_path, arm, seed, mean)
+    return tmp_path
+
+
+def test_the_pilot_tells_the_spread_and_the_seeds_and_no_difference(
+    design: Design, runs: Path
+) -> None:
+    found = evidence.pilot(design, runs)
+
+    spread = np.std([0.03, 0.04, 0.02], ddof=1)
+    assert found["spread"] == {"identity - zero": pytest.approx(spread)}
+    assert found["seeds"] == min(seeds_needed(spread), 5)
+    assert set(found) == {"seeds", "pilot", "spread"}
+
+
+def test_the_pilot_needs_all_of_its_runs(design: Design, runs: Path) -> None:
+    (runs / "evaluate/zero-seed1/metrics.json").unlink()
+
+    with pytest.raises(HwlError, match="the pilot needs seeds 0 to 2 of identity, zero"):
+        evidence.pilot(design, runs)
+
+
+def test_a_comparison_is_students_over_the_common_seeds(design: Design, runs: Path) -> None:
+    table = evidence.comparisons(design, gather(runs / "evaluate", design.arms()))
+
+    main, head = (row for _, row in table.iterrows())
+    expected = stats.ttest_rel(MEANS["identity"], MEANS["zero"])
+    interval = expected.confidence_interval()
+    assert (main["low"], main["high"]) == pytest.approx((interval.low, interval.high))
+    assert main["p"] == main["p_holm"] == pytest.approx(expected.pvalue)
+    assert main["verdict"] == "supported" and main["pairs"] == 4
+    assert main["boot_low"] < main["difference"] < main["boot_high"]
+    assert head["pairs"] == 2 and head["difference"] == pytest.approx(0.0)
+    assert main["AP_difference"] == pytest.approx(main["difference"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "column"),
+    [
+        ({"inputs": {"annotations": "val.json sha256:9"}}, "test_inputs"),
+        ({"config": {"split": "train2017", "limit": 0}}, "test_split"),
+        ({"trained": {"precision": "bf16"}}, "precision"),
+        ({"trained": {"data": "data/coco"}}, "train_data"),
+    ],
+)
+def test_runs_of_other_data_or_precision_do_not_compare(
+    changes: dict, column: str, design: Design, runs: Path
+) -> None:
+    write_run(runs, "identity", 9, 0.9, **changes)
+
+    with pytest.raises(HwlError, match=f"differ in '{column}'.*identity-seed9"):
+        evidence.comparisons(design, gather(runs / "evaluate", design.arms()))
+
+
+def test_what_is_missing_is_named(design: Design, runs: Path) -> None:
+    found = gather(runs / "evaluate", design.arms())
+
+    assert evidence.missing(design, found, seeds=4) == [
+        "dense: seed 2",
+        "stage costly: its 100.0 core-hours would pass the budget of 20",
+    ]
+    assert evidence.missing(design, found, seeds=6)[:2] == [
+        "zero: seeds 4, 5",
+        "identity: seeds 4, 5",
+    ]
+
+
+def test_each_run_is_a_row_with_its_origin(design: Design, runs: Path) -> None:
+    table = gather(runs / "evaluate", design.arms()).table
+
+    assert len(table) == sum(map(len, MEANS.values()))
+    assert set(table["commit"]) == {"abc"} and table["clean"].all()
+    assert set(table["train_seconds"]) == {7} and set(table["cpu"]) == {"a CPU"}
+
+
+def test_reliability_sorts_keypoints_by_height(design: Design, runs: Path) -> None:
+    table = evidence.reliability(gather(runs / "evaluate", design.arms()), ["zero"], bins=5)
+
+    assert table["height"].is_monotonic_increasing and table["median_error"].is_monotonic_decreasing
+    assert table["keypoints"].sum() == 4 * PERSONS * 2
+    assert table["rank_correlation"].iloc[0] == pytest.approx(-1)
+
+
+def test_curves_have_every_epoch_of_every_run(runs: Path) -> None:
+    curves = evidence.curves(runs, ["zero", "identity"])
+
+    assert len(curves) == 8 * 2
+    last = curves[(curves["arm"] == "identity") & (curves["epoch"] == 2)]
+    assert last["OKS"].tolist() == MEANS["identity"]
+
+
+def test_the_figures_show_every_comparison_and_arm(design: Design, runs: Path) -> None:
+    found = gather(runs / "evaluate", design.arms())
+    forest = figures.forest_plot(evidence.comparisons(design, found), "conditions")
+    bands = figures.learning_bands(
+        evidence.curves(runs, ["zero", "identity"]), "OKS", ["zero", "identity"], "conditions"
+    )
+
+    labels = [label.get_text() for label in forest.axes[0].get_yticklabels()]
+    assert labels == ["identity - zero (4 pairs)", "identity - dense (2 pairs)"]
+    line = bands.axes[0].get_lines()[1]
+    assert line.get_ydata() == pytest.approx([np.mean(MEANS["identity"]) / f for f in (2, 1)])
+
+
+def test_the_page_tells_verdicts_of_what_was_measured_and_commands_of_the_rest(
+    design: Design, runs: Path, tmp_path: Path
+) -> None:
+    compared = evidence.comparisons(design, gather(runs / "evaluate", design.arms()))
+
+    page = paper_and_here(compared, published=tmp_path).set_index("claim")
+
+    assert page.loc["weighting by the target heatmap beats MSE", "verdict"] == "supported"
+    assert page.loc["F(G) = 2G beats MSE", "verdict"] == "not made yet"
+    assert page.loc["parameters", "here"] == "3,077,882"
+    assert page.loc["GFLOPs of ours, 384x288", "verdict"] == "supported"
+    assert page.loc["GFLOPs of litehrnet18, 256x192", "verdict"] == "contradicted"
+    assert page["command"].str.len().gt(0).all()
