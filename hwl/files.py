@@ -70,7 +70,7 @@ def read_json(path: Path) -> dict:
         raise HwlError(
             f"{path}: cannot be read ({error.strerror}); has the run that writes it been made?"
         ) from error
-    except json.JSONDecodeError as error:
+    except ValueError as error:  # no JSON, or no UTF-8
         raise HwlError(f"{path} is broken ({error}); make the run again") from error
 
 

@@ -18,13 +18,13 @@ from hwl.evaluation.config import METRICS, EvaluateConfig
 from hwl.evaluation.oks import keypoint_errors, keypoint_similarity, oks_nms, oks_to_truth
 from hwl.evaluation.pck import check_metric, pck, pckh
 from hwl.evaluation.persons import PERSONS_FILE, persons_of, write_persons
-from hwl.files import read_json, write_json, write_table
+from hwl.files import write_json, write_table
 from hwl.inference.load import open_predictor, shared_options
 from hwl.inference.poses import Poses, coco_results, pose_scores
 from hwl.inference.predictor import Predictor
 from hwl.models.description import DECODE
 from hwl.models.published import fetch_weights
-from hwl.runs.provenance import provenance
+from hwl.runs.provenance import provenance, recorded_config
 
 
 @dataclass(frozen=True)
@@ -220,7 +220,6 @@ def write_evaluation(
     if config.detections:
         inputs["detections"] = Path(config.detections)
     run = provenance(config, inputs)
-    trained = weights.with_name("run.json")
-    if trained.exists():
-        run["trained"] = read_json(trained)["config"]
+    if trained := recorded_config(weights.with_name("run.json")):
+        run["trained"] = trained
     write_json(folder / "run.json", run)

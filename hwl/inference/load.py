@@ -112,10 +112,13 @@ def write_model(output: Path, weights: str | Path, how: PredictorConfig) -> None
         how: model, the input size of an ONNX file, and the persons that calibrate its int8.
 
     Raises:
-        HwlError: another ending, int8 safetensors, or what `open_described` and `onnx_bytes` raise.
+        HwlError: another ending, an output that exists, int8 safetensors, or what `open_described`
+            and `onnx_bytes` raise.
     """
     if output.suffix not in (".onnx", ".safetensors"):
         raise HwlError(f"{output}: the file's name must end in .onnx or .safetensors")
+    if output.exists() or output.is_symlink():
+        raise HwlError(f"{output} is there already: delete it, or choose another name")
     if output.suffix == ".safetensors":
         if how.calibration_data:
             raise HwlError(f"{output}: weights are saved in float32; leave calibration_data out")

@@ -17,6 +17,8 @@ import pooch
 import psutil
 import torch
 
+from hwl.errors import HwlError
+from hwl.files import read_json
 from hwl.paths import PROJECT, from_project
 from hwl.runs.command import command, relative
 
@@ -77,6 +79,15 @@ def provenance(config: object, inputs: Mapping[str, Path]) -> dict[str, object]:
         "load_average": [round(value, 2) for value in os.getloadavg()],
         "finished_utc": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
+
+
+def recorded_config(record: Path) -> dict[str, object]:
+    """The configuration in a run's `run.json`; empty where that is missing or a foreign file."""
+    try:
+        config = read_json(record)["config"]
+    except (HwlError, KeyError, TypeError):
+        return {}
+    return config if isinstance(config, dict) else {}
 
 
 def fingerprints(inputs: Mapping[str, Path]) -> dict[str, str]:

@@ -144,6 +144,16 @@ def test_another_kind_of_file_is_refused_before_anything_is_read(tmp_path: Path)
         write_model(tmp_path / "net.pb", tmp_path / "missing.safetensors", PredictorConfig())
 
 
+def test_a_file_that_is_there_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "net.safetensors").write_text("mine")
+
+    with pytest.raises(HwlError, match=r"net\.safetensors is there already: delete it, or"):
+        weights = tmp_path / "net.safetensors"
+        write_model(tmp_path / "net.safetensors", weights, PredictorConfig())
+
+    assert (tmp_path / "net.safetensors").read_text() == "mine"
+
+
 def test_int8_safetensors_are_refused(tmp_path: Path) -> None:
     with pytest.raises(HwlError, match="saved in float32"):
         how = PredictorConfig(calibration_data="data")

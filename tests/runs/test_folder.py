@@ -17,7 +17,7 @@ from hwl.errors import HwlError
 from hwl.files import read_json, write_json, write_table
 from hwl.runs import provenance as provenance_module
 from hwl.runs.folder import RunFolder, new_run
-from hwl.runs.provenance import fingerprint, hardware_slug, provenance
+from hwl.runs.provenance import fingerprint, hardware_slug, provenance, recorded_config
 
 
 @dataclass(frozen=True)
@@ -204,6 +204,14 @@ def test_a_machine_has_a_short_name_for_files(
     monkeypatch.setattr(provenance_module, "hardware", lambda: {"cpu": cpu, "gpu": gpu})
 
     assert hardware_slug() == slug
+
+
+@pytest.mark.parametrize("record", [None, b"", b"\xff", b"[]", b'{"a": 1}', b'{"config": 3}'])
+def test_a_foreign_record_tells_no_configuration(record: bytes | None, tmp_path: Path) -> None:
+    if record is not None:
+        (tmp_path / "run.json").write_bytes(record)
+
+    assert recorded_config(tmp_path / "run.json") == {}
 
 
 def test_outside_a_clone_there_is_no_commit(
