@@ -12,6 +12,7 @@ import subprocess
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pooch
 import psutil
@@ -22,11 +23,16 @@ from hwl.files import read_json
 from hwl.paths import PROJECT, from_project
 from hwl.runs.command import command, relative
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 PACKAGES = ("hwl", "torch", "torchvision", "numpy", "opencv-python-headless", "pycocotools")
 OPTIONAL_PACKAGES = ("onnx", "onnxruntime", "openvino", "nncf")  # what the runtimes need
 # Environment variables that change numbers or speed, by how their names start.
-VARIABLES = ("OMP_", "KMP_", "MKL_", "OPENBLAS_", "ONEDNN_", "DNNL_", "MALLOC_", "GLIBC_TUNABLES")
-VARIABLES += ("TORCH", "PYTORCH_", "CUBLAS_", "CUDA_VISIBLE_DEVICES", "NVIDIA_TF32", "LD_PRELOAD")
+VARIABLES: tuple[str, ...] = (
+    *("OMP_", "KMP_", "MKL_", "OPENBLAS_", "ONEDNN_", "DNNL_", "MALLOC_", "GLIBC_TUNABLES"),
+    *("TORCH", "PYTORCH_", "CUBLAS_", "CUDA_VISIBLE_DEVICES", "NVIDIA_TF32", "LD_PRELOAD"),
+)
 SMALL = 64 * 2**20  # bytes of a folder that is hashed by content
 
 
@@ -52,7 +58,7 @@ def folder_fingerprint(folder: Path) -> str:
     return f"{len(files)} files, {how} sha256:{digest.hexdigest()[:16]}"
 
 
-def provenance(config: object, inputs: Mapping[str, Path]) -> dict[str, object]:
+def provenance(config: DataclassInstance, inputs: Mapping[str, Path]) -> dict[str, object]:
     """What made a run: command, code, packages, hardware, configuration, inputs, time.
 
     Paths are relative to the project, so that a record can be published.
