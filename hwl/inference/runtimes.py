@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hwl.errors import HwlError
 from hwl.inference.export import INPUT, cached_onnx, check_agreement, missing_packages
@@ -140,17 +140,19 @@ def _run(prepared: Callable[[Tensor], Tensor]) -> Model:
 Build = Callable[[PoseNet, Size, Tensor | None, torch.device], Model]
 
 
-def _eager(model: PoseNet, size: Size, calibration: None, device: torch.device) -> Model:
+def _eager(model: PoseNet, size: Size, calibration: Tensor | None, device: torch.device) -> Model:
     return _run(copy.deepcopy(model).eval().to(device))
 
 
-def _folded(model: PoseNet, device: torch.device, dtype: torch.dtype) -> nn.Module:
-    prepared = merge_attention(fold(model))
-    return prepared.to(device, dtype, memory_format=torch.channels_last)
+def _folded(model: PoseNet, device: torch.device, dtype: torch.dtype) -> PoseNet:
+    prepared = merge_attention(fold(model)).to(device, dtype)
+    return prepared.to(memory_format=torch.channels_last)
 
 
 def _fused(dtype: torch.dtype) -> Build:
-    def build(model: PoseNet, size: Size, calibration: None, device: torch.device) -> Model:
+    def build(
+        model: PoseNet, size: Size, calibration: Tensor | None, device: torch.device
+    ) -> Model:
         prepared = unroll(_folded(model, device, dtype))
         return _run(lambda x: prepared(x.to(dtype, memory_format=torch.channels_last)))
 
@@ -158,7 +160,9 @@ def _fused(dtype: torch.dtype) -> Build:
 
 
 def _compiled(dtype: torch.dtype) -> Build:
-    def build(model: PoseNet, size: Size, calibration: None, device: torch.device) -> Model:
+    def build(
+        model: PoseNet, size: Size, calibration: Tensor | None, device: torch.device
+    ) -> Model:
         prepared = _folded(model, device, dtype)
         # On a CPU weights become constants that are laid out anew, on a GPU kernels are tried out.
         how = (
@@ -180,7 +184,9 @@ def _compiled(dtype: torch.dtype) -> Build:
 
 
 def _cuda_graph(dtype: torch.dtype) -> Build:
-    def build(model: PoseNet, size: Size, calibration: None, device: torch.device) -> Model:
+    def build(
+        model: PoseNet, size: Size, calibration: Tensor | None, device: torch.device
+    ) -> Model:
         prepared = _folded(model, device, dtype)
 
         def capture(count: int) -> Model:

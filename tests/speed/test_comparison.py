@@ -12,6 +12,7 @@ from torch import Tensor
 
 from hwl.errors import HwlError
 from hwl.inference.predictor import Model
+from hwl.skeletons import COCO
 from hwl.speed import comparison, latency
 from hwl.speed.comparison import SpeedConfig, compare_speed
 
@@ -293,10 +294,11 @@ def test_a_real_comparison_is_of_the_same_model_and_beneath_the_peak_rate() -> N
 def test_heatmaps_of_the_measured_models_depend_on_the_image(model: str) -> None:
     """Where activations vanish, times are those of denormal numbers and all runtimes agree."""
     torch.manual_seed(0)
-    model = comparison._model(model, 17, torch.randn(8, 3, 128, 96))
+    images = torch.randint(0, 256, (8, 3, 128, 96), dtype=torch.uint8)
+    net = comparison._model(model, COCO, images)
 
     with torch.inference_mode():
-        heatmaps = model(torch.randn(2, 3, 64, 64))
+        heatmaps = net(torch.randn(2, 3, 64, 64))
 
     assert heatmaps.abs().max() > 1e-20  # normal numbers, the least of which is 1e-38
     assert (heatmaps[0] - heatmaps[1]).abs().max() > 0.05 * heatmaps.abs().max()
