@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from hwl.reporting.figures import PALETTE, style, wrapped
 from hwl.studies.paired import paired_interval
@@ -71,7 +72,7 @@ def learning_bands(curves: pd.DataFrame, metric: str, arms: Sequence[str], capti
         axis.plot(wide.index, band.mean, color=color, marker="o", markersize=3, label=arm)
         axis.fill_between(wide.index, band.low, band.high, color=color, alpha=0.2, linewidth=0)
     axis.set(xlabel="epoch", ylabel=f"validation {metric}")
-    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.legend()
     axis.set_title(wrapped(caption, figure), fontsize="small", loc="left")
     return figure

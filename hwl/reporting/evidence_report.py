@@ -133,12 +133,13 @@ def sizes(found: Runs, design: Design, stages: list[Stage]) -> pd.DataFrame:
     Latencies are of eager PyTorch at batch 1, medians of interleaved rounds.
     """
     arms = dict.fromkeys(arm for stage in stages for pair in stage.compare for arm in pair)
-    rows, tasks = [], {}
+    rows: list[dict[str, object]] = []
+    tasks: dict[str, Callable[[], object]] = {}
     for arm in arms:
         runs = found.table[found.table["arm"] == arm]
         if runs.empty:
             continue
-        recipe = design.recipe(arm, 0)
+        recipe: dict[str, Any] = design.recipe(arm, 0)
         options = recipe.get("model_options", {})
         model = create_model(str(recipe.get("model", "ours")), **options).eval()
         size = int(str(recipe["input_height"])), int(str(recipe["input_width"]))
@@ -165,7 +166,7 @@ def sizes(found: Runs, design: Design, stages: list[Stage]) -> pd.DataFrame:
     return table
 
 
-def _forward(model: torch.nn.Module, size: tuple[int, int]) -> Callable[[], None]:
+def _forward(model: torch.nn.Module, size: tuple[int, int]) -> Callable[[], object]:
     crop = torch.zeros(1, 3, *size).contiguous(memory_format=torch.channels_last)
 
     def forward() -> None:
@@ -177,7 +178,9 @@ def _forward(model: torch.nn.Module, size: tuple[int, int]) -> Callable[[], None
 
 def _write_oks(path: Path, found: Runs) -> None:
     """Each run's OKS by person, under `<arm>-seed<seed>`; persons by `<arm>_annotations`."""
-    arrays = {f"{arm}-seed{seed}": persons.oks for (arm, seed), persons in found.persons.items()}
+    arrays: dict[str, Any] = {
+        f"{arm}-seed{seed}": persons.oks for (arm, seed), persons in found.persons.items()
+    }
     for (arm, _), persons in found.persons.items():
         arrays[f"{arm}_annotations"] = persons.annotation_ids
         arrays[f"{arm}_images"] = persons.image_ids

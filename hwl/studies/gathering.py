@@ -23,8 +23,10 @@ PROTOCOL = (
     *("train_data", "train_split", "train_limit", "train_inputs", "precision"),
 )
 # Parameters of the training to tell beside a run's numbers.
-RECIPE = ("train_split", "train_limit", "precision", "model", "weight_function", "sigma", "lr")
-RECIPE += ("batch_size", "epochs")
+RECIPE = (
+    *("train_split", "train_limit", "precision", "model", "weight_function", "sigma", "lr"),
+    *("batch_size", "epochs"),
+)
 NAME = re.compile(r"(?P<arm>.+)-seed(?P<seed>\d+)")
 
 

@@ -93,6 +93,7 @@ def gradient(batch: Batch, weight_function: str) -> Tensor:
     """|dL/dP|, (N, K, H/4, W/4): how strongly each predicted pixel is pulled."""
     predicted = batch.predicted.clone().requires_grad_()
     HeatmapWeightingLoss(weight_function)(predicted, batch.target, batch.weight).backward()
+    assert predicted.grad is not None  # of a leaf, after backward
     return predicted.grad.abs()
 
 
