@@ -9,6 +9,7 @@ import pandas as pd
 from hwl.files import read_json
 
 SHOWN: tuple[str, ...] = (
+    "train_limit",
     "input_height",
     "input_width",
     "epochs",
