@@ -56,6 +56,7 @@ def fold(model: PoseNet) -> PoseNet:
 
 def _fold_transposed(layer: nn.ConvTranspose2d, norm: nn.BatchNorm2d) -> ChannelShift:
     """Scale the weights of a transposed convolution without bias; the shift that is left."""
+    assert norm.running_mean is not None and norm.running_var is not None
     scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
     # Weights are (in, out / groups, k, k): an input channel meets the outputs of its group.
     per_group = scale.view(layer.groups, 1, -1, 1, 1)
@@ -137,7 +138,7 @@ def unroll(folded: PoseNet) -> PoseNet:
     for part in ("backbone", "head"):
         module = getattr(unrolled, part)
         graph = _WholeTracer().trace(module)
-        tensors = {}
+        tensors: dict[str, Tensor] = {}
         for node in graph.find_nodes(op="get_attr"):
             # All in one place: a tensor in nested modules would be looked for in each of them.
             name = f"tensor{len(tensors)}"
