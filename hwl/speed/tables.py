@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -153,12 +154,12 @@ def paper_figure_points(
     Args:
         latencies: as measured.
         counting: `hwl.speed.counting.counting_table` of the models.
-        accuracy: columns `model` and `AP`, measured (0 to 1), or None.
+        accuracy: columns `model`, `precision` and `AP`, measured (0 to 1), or None.
 
     Returns:
         One row a model and kind of point: `FPS`, `GFLOPs` (by mmcv's counter), `paper AP` in
-        percent, `measured AP` in percent (NaN where there is none), and whether the FPS are the
-        `paper`'s.
+        percent, `measured AP` in percent (NaN where there is none of that precision), and whether
+        the FPS are the `paper`'s.
     """
     batch = latencies["batch"].min()
     rows = latencies[latencies["batch"] == batch]
@@ -174,11 +175,11 @@ def paper_figure_points(
     published = [
         paper.SPEED[["model", f"FPS_{kind}"]]
         .set_axis(["model", "FPS"], axis=1)
-        .assign(kind=f"paper, {kind}", paper=True)
+        .assign(kind=f"paper, {kind}", paper=True, precision="float32")
         for kind in ("CPU", "GPU")
     ]
     measured = [
-        part.reset_index()[["model", "FPS"]].assign(kind=kind, paper=False)
+        part.reset_index()[["model", "FPS", "precision"]].assign(kind=kind, paper=False)
         for kind, part in parts.items()
         if len(part)
     ]
@@ -189,8 +190,8 @@ def paper_figure_points(
     points = points.merge(sizes, on="model").merge(aps, how="left", on="model")
     if accuracy is None:
         return points.assign(**{"measured AP": np.nan})
-    own = accuracy.assign(**{"measured AP": 100 * accuracy["AP"]})[["model", "measured AP"]]
-    return points.merge(own, how="left", on="model")
+    own = accuracy.assign(**{"measured AP": 100 * accuracy["AP"]}).drop(columns="AP")
+    return points.merge(own, how="left", on=["model", "precision"])
 
 
 def _threads(count: int) -> str:
@@ -201,20 +202,26 @@ def measured_accuracy(folder: Path, models: list[str]) -> pd.DataFrame:
     """AP (0 to 1) of evaluated models, with ground-truth boxes and the flip test.
 
     Args:
-        folder: evaluation runs, <model>-seed0/protocols.csv.
+        folder: evaluation runs, <model>-seed0/protocols.csv; those in int8 are looked for in the
+            folder beside it whose name ends in _int8.
         models: those to look for; one that was not evaluated has no row.
+
+    Returns:
+        Columns `model`, `precision` and `AP`.
 
     Raises:
         HwlError: none of them was evaluated so.
     """
     rows = []
-    for model in models:
-        path = folder / f"{model}-seed0" / "protocols.csv"
+    kinds = {"float32": folder, "int8": folder.with_name(f"{folder.name}_int8")}
+    for (precision, parent), model in itertools.product(kinds.items(), models):
+        path = parent / f"{model}-seed0" / "protocols.csv"
         if not path.exists():
             continue
         table = pd.read_csv(path)
         table = table[(table["boxes"] == "ground-truth") & table["flip"]]
-        rows += [{"model": model, "AP": value} for value in table.get("AP", [])]
+        found = table.get("AP", [])
+        rows += [{"model": model, "precision": precision, "AP": value} for value in found]
     if not rows:
         raise HwlError(
             f"{folder} has no <model>-seed0/protocols.csv with an AP of ground-truth boxes and "

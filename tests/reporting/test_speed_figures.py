@@ -44,6 +44,8 @@ def latencies() -> pd.DataFrame:
 def points(latencies: pd.DataFrame) -> pd.DataFrame:
     counting = paper.SPEED[["model"]].assign(**{"mmcv count (M)": 1000 * paper.SPEED["GFLOPs"]})
     accuracy = paper.SPEED[["model"]].assign(AP=[0.5, 0.5, 0.501, 0.502, 0.6, 0.61])
+    kinds = ("float32", "int8", "bfloat16")
+    accuracy = pd.concat([accuracy.assign(precision=kind) for kind in kinds])
     return paper_figure_points(latencies, counting, accuracy)
 
 

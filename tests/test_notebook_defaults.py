@@ -1,0 +1,61 @@
+"""The parameters that stand in a notebook are those of the embedded profile."""
+
+from __future__ import annotations
+
+import ast
+from typing import Any
+
+import nbformat
+import pytest
+import yaml
+
+from hwl.execute import NOTEBOOKS
+from hwl.paths import PROJECT
+from hwl.puppets.config import PuppetConfig
+
+
+@pytest.fixture(scope="module")
+def profile() -> dict[str, Any]:
+    text = (PROJECT / "profiles" / "embedded.yaml").read_text(encoding="utf-8")
+    loaded: dict[str, Any] = yaml.safe_load(text)
+    return loaded
+
+
+def defaults(name: str) -> dict[str, object]:
+    cells = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4).cells
+    (cell,) = (one for one in cells if "parameters" in one.metadata.get("tags", []))
+    statements = ast.parse(cell.source).body
+    return {s.targets[0].id: ast.literal_eval(s.value) for s in statements}  # type: ignore[attr-defined]
+
+
+def wanted(name: str, profile: dict[str, Any]) -> dict[str, object]:
+    """What the graph gives a notebook for the paper's variant, seed 0."""
+    recipe, data = profile["recipe"], {"data": profile["data"]}
+    if name == "1_train":
+        return {**data, **recipe, "seed": 0}
+    if name == "2_evaluate":
+        shared = {key: recipe[key] for key in ("threads", "workers")}
+        return {**data, **shared, **profile["protocol"], "detections": profile["detections"]}
+    if name == "3_loss_weights":
+        return data
+    if name == "4_ablations":
+        return {"variants": profile["compare"], "baseline": profile["compare"][0]}
+    if name == "5_speed":  # by hand it measures everything; the profile has minutes for a part
+        return {}
+    return {"runs": f"runs/{profile['profile']}"}
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb")))
+def test_a_notebook_run_by_hand_does_what_the_profile_does(
+    name: str, profile: dict[str, Any]
+) -> None:
+    own, expected = defaults(name), wanted(name, profile)
+
+    assert {key: own[key] for key in expected} == expected
+
+
+def test_the_puppets_drawn_by_hand_are_those_of_the_profile(profile: dict[str, Any]) -> None:
+    puppets = PuppetConfig(folder="x")
+
+    own = {key: getattr(puppets, key) for key in profile["puppets"]}
+    assert own == profile["puppets"]
