@@ -18,7 +18,7 @@ from hwl.evaluation.config import METRICS, EvaluateConfig
 from hwl.evaluation.oks import keypoint_errors, keypoint_similarity, oks_nms, oks_to_truth
 from hwl.evaluation.pck import check_metric, pck, pckh
 from hwl.evaluation.persons import PERSONS_FILE, persons_of, write_persons
-from hwl.files import write_json, write_table
+from hwl.files import write_compact_json, write_json, write_table
 from hwl.inference.load import open_predictor, shared_options
 from hwl.inference.poses import Poses, coco_results, pose_scores
 from hwl.inference.predictor import Predictor
@@ -211,7 +211,8 @@ def write_evaluation(
     write_table(folder / "protocols.csv", rows)
     write_json(folder / "metrics.json", rows[-1])
     if config.metric == "AP":
-        write_json(folder / f"keypoints_{config.split}_results.json", evaluations[-1].results)
+        results = folder / f"keypoints_{config.split}_results.json"
+        write_compact_json(results, evaluations[-1].results)
     in_truth = [e for e in evaluations if e.protocol["boxes"] == "ground-truth"]
     if in_truth:
         write_persons(folder / PERSONS_FILE, persons_of(annotations, in_truth[-1].poses))

@@ -64,6 +64,7 @@ class TrainConfig:
     threads: Threads = 0  # CPU threads of torch (0: its default)
     checkpoint_steps: Count = 500  # steps between checkpoints inside an epoch
     keep_weights: bool = False  # of every checkpoint, in weights/, to study the training afterwards
+    profile: bool = False  # write where the time of a few steps goes, a trace and a table
 
     def __post_init__(self) -> None:
         """Check every value; raises HwlError."""

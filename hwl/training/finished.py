@@ -17,7 +17,15 @@ from hwl.runs.provenance import code_fingerprint, fingerprint
 from hwl.training.config import TrainConfig
 
 # Changing these does not change what a run computes, so a killed run may go on with other values.
-MACHINE_FIELDS = ("output", "workers", "threads", "checkpoint_steps", "processes", "keep_weights")
+MACHINE_FIELDS = (
+    "output",
+    "workers",
+    "threads",
+    "checkpoint_steps",
+    "processes",
+    "keep_weights",
+    "profile",
+)
 WEIGHTS = ("best.safetensors", "last.safetensors")
 HISTORY = "history.csv"
 

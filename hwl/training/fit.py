@@ -32,6 +32,7 @@ from hwl.training.batch_norm import share_batch_norm
 from hwl.training.config import TrainConfig
 from hwl.training.finished import read_history, take_over
 from hwl.training.processes import join_group, launched, spread, told_when_lost
+from hwl.training.profiling import profiled
 from hwl.training.state import TrainingState
 from hwl.training.validation import validate
 
@@ -153,7 +154,8 @@ def train(config: TrainConfig, folder: Path) -> list[dict[str, float]]:
     predictor = Predictor(
         model=run.model, prepared=run.model, codec=codec, batch_size=config.batch_size
     )
-    with told_when_lost(processes, run.how_to_go_on):
+    observed = folder if config.profile and accelerator.is_main_process else None
+    with told_when_lost(processes, run.how_to_go_on), profiled(observed) as step_is_done:
         while run.epoch < config.epochs:
             started = time.perf_counter()
             model.train()
@@ -172,6 +174,7 @@ def train(config: TrainConfig, folder: Path) -> list[dict[str, float]]:
                 loss += backward(last, persons)
                 optimizer.step()
                 run.count(loss)
+                step_is_done()
                 if run.epoch_step % config.checkpoint_steps == 0 and run.epoch_step < order.steps:
                     run.save()
             record = run.close_epoch(lr, time.perf_counter() - started)

@@ -8,7 +8,7 @@ import signal
 import threading
 import uuid
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from accelerate import PartialState
@@ -73,7 +73,8 @@ def _first_failure(error: ChildFailedError, processes: int) -> str:
             f"process {rank} of {processes} was ended by {signal.Signals(-failure.exitcode).name}; "
             "start the training again, it goes on from its last checkpoint"
         )
-    message = failure.message["message"] if isinstance(failure.message, dict) else failure.message
+    told: Any = failure.message  # of an exception it is a dictionary, whatever its type says
+    message = told["message"] if isinstance(told, dict) else told
     kind, _, text = message.partition(": ")
     return text if kind == HwlError.__name__ else f"process {rank} of {processes} failed: {message}"
 

@@ -265,6 +265,22 @@ def test_a_batch_computed_in_parts_gives_the_same_weights(
             torch.testing.assert_close(found[key], expected[key], rtol=0, atol=2e-6, msg=key)
 
 
+@pytest.mark.slow
+def test_a_profiled_run_leaves_a_trace_and_a_table_of_its_steps(
+    small_training: MakeConfig, tmp_path: Path
+) -> None:
+    # 9 steps, of which the fourth to the eighth are recorded.
+    fit(small_training(tmp_path / "run", profile=True, epochs=3, evaluate_every=3))
+
+    trace = json.loads((tmp_path / "run/profile/trace.json").read_text())
+    names = {event.get("name") for event in trace["traceEvents"]}
+    assert "aten::native_batch_norm" in names or "aten::batch_norm" in names
+    with (tmp_path / "run/profile/table.csv").open(newline="") as file:
+        rows = {row["operation"]: row for row in csv.DictReader(file)}
+    norms = sum(isinstance(m, torch.nn.BatchNorm2d) for m in create_model("ours").modules())
+    assert float(rows["aten::batch_norm"]["calls a step"]) == norms
+
+
 def test_first_samples_are_those_that_the_run_learns_from(
     small_training: MakeConfig, tmp_path: Path
 ) -> None:

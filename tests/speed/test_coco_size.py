@@ -1,0 +1,65 @@
+"""Files of COCO's size: their counts, and what it takes to read and share them."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from torch.utils.data import DataLoader, Dataset
+
+from hwl.codec import HeatmapCodec
+from hwl.data.annotations import Annotations, load_detections, load_split
+from hwl.data.batches import EpochBatches
+from hwl.data.dataset import PersonDataset
+from hwl.speed.coco_size import write_coco_size
+
+MIB = 2**20
+
+
+def test_a_fraction_has_cocos_shape_and_can_be_read(tmp_path: Path) -> None:
+    detections = write_coco_size(tmp_path, factor=100)
+
+    train, val = (load_split(tmp_path, split) for split in ("train2017", "val2017"))
+    assert (len(train.image_ids), len(val.image_ids)) == (1_182, 50)
+    assert (len(train.ids), len(val.ids)) == (2_624, 110)
+    assert (len(train.annotated()), len(val.annotated())) == (1_498, 63)
+    assert (train.crowd.sum(), val.crowd.sum()) == (49, 2)
+    assert len(load_detections(detections, val)) == 1_041
+    assert val.read_image(0).shape == (480, 640, 3)
+    size = (tmp_path / "annotations/person_keypoints_train2017.json").stat().st_size
+    assert size == pytest.approx(2_607_064, rel=0.05)
+
+
+class OwnMemory(Dataset):
+    """Gives a worker's private memory in MiB after it has made the sample."""
+
+    def __init__(self, samples: PersonDataset) -> None:
+        self.samples = samples
+
+    def __getitem__(self, item: tuple[int, int]) -> float:
+        _ = self.samples[item]
+        usage = Path("/proc/self/smaps_rollup").read_text()
+        return sum(int(kb) for kb in re.findall(r"Private_\w+:\s+(\d+) kB", usage)) / 1024
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.path.exists("/proc/self/smaps_rollup"), reason="needs Linux")
+def test_data_loading_processes_share_the_annotations_of_coco(tmp_path: Path) -> None:
+    write_coco_size(tmp_path)
+    train = load_split(tmp_path, "train2017")
+    arrays = [value for value in vars(train).values() if isinstance(value, np.ndarray)]
+    assert len(train.ids) == 262_465 and len(train.image_ids) == 118_287
+    assert sum(array.nbytes for array in arrays) > 100 * MIB
+
+    assert max(own_memory(train)) < 80  # MiB; a copy of the arrays alone would be more
+
+
+def own_memory(train: Annotations) -> list[float]:
+    samples = PersonDataset(train, HeatmapCodec((256, 192)), None, seed=0)
+    batches = EpochBatches(len(samples), 4, seed=0)
+    batches.start = batches.steps - 6
+    loader = DataLoader(OwnMemory(samples), batch_sampler=batches, num_workers=2)
+    return [float(value) for batch in loader for value in batch]
