@@ -113,7 +113,10 @@ def _origin(run: Path, record: dict) -> dict[str, object]:
 
 
 def _linked(page: str, folder: Path) -> str:
-    """The report with links to the published figures instead of copies, and to runs' folders."""
+    """The report with links to the published figures instead of copies, and to runs' folders.
+
+    Logs are not published, and neither are links to them.
+    """
     digests = {
         hashlib.sha256(path.read_bytes()).digest(): path.relative_to(folder).as_posix()
         for path in _files(folder)
@@ -125,6 +128,7 @@ def _linked(page: str, folder: Path) -> str:
         return f'src="{digests[digest]}"' if digest in digests else match[0]
 
     page = re.sub(r'src="data:image/png;base64,([^"]+)"', link, page)
+    page = re.sub(r'(, )?<a href="logs/[^"]*">[^<]*</a>', "", page)
     return re.sub(r'href="(?![a-z]+:)([^"#]+/)notebook\.html"', r'href="\1"', page)
 
 

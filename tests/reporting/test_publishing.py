@@ -15,7 +15,10 @@ from hwl.paths import PROJECT
 from hwl.reporting.publishing import publish
 
 PNG = b"\x89PNG a figure"
-PAGE = '<p><img src="data:image/png;base64,{}"><a href="evaluate/ours-seed0/notebook.html">r</a>'
+PAGE = (
+    '<p><img src="data:image/png;base64,{}"><a href="evaluate/ours-seed0/notebook.html">r</a>'
+    ', <a href="logs/evaluate-ours-seed0.log">log</a>'
+)
 
 
 def run(folder: Path, finished: str = "2026-01-01T00:00:00+00:00", **changes: object) -> None:
@@ -79,7 +82,7 @@ def test_the_page_links_published_figures_and_folders_instead_of_copies(runs: Pa
 
     page = (runs.parent / "results/embedded/index.html").read_text()
     assert "base64" not in page and 'src="evaluate/ours-seed0/curves.png"' in page
-    assert 'href="evaluate/ours-seed0/"' in page
+    assert 'href="evaluate/ours-seed0/"' in page and "logs/" not in page
 
 
 def test_the_model_card_has_accuracy_with_its_interval_limits_and_licence(runs: Path) -> None:
