@@ -8,13 +8,14 @@ from typing import ClassVar
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from hwl.config import FilePath, Name, check
 from hwl.errors import HwlError
-from hwl.files import read_json
+from hwl.studies.gathering import check_protocol, gather
+from hwl.studies.paired import paired_interval
 
-CONFIDENCE = 0.95
+# Columns of a run to show beside the metric and its interval.
+SHOWN = ("boxes", "flip", "decode", "runtime", "input", "images", "persons")
 
 
 @dataclass(frozen=True)
@@ -37,75 +38,64 @@ def collect(config: AblationConfig) -> pd.DataFrame:
     """One row a run: variant, seed, the metric with its interval over images, protocol.
 
     Raises:
-        HwlError: there is no run, or the runs were not made by one protocol.
+        HwlError: a variant has no run, a run lacks the metric, or the runs were not trained and
+            tested on the same data by one protocol (`hwl.studies.gathering.PROTOCOL`).
     """
-    rows = []
-    for path in sorted(Path(config.runs).glob("*-seed*/metrics.json")):
-        variant, _, seed = path.parent.name.rpartition("-seed")
-        if variant not in config.variants or not seed.isdecimal():  # such as seed0.partial
-            continue
-        metrics = read_json(path)
-        if config.metric not in metrics:
-            raise HwlError(f"{path} has no '{config.metric}'")
-        kept = [config.metric, f"{config.metric}_low", f"{config.metric}_high"]
-        kept += ["boxes", "flip", "decode", "input", "images", "persons"]
-        rows.append(
-            {"variant": variant, "seed": int(seed)}
-            | {name: metrics[name] for name in kept if name in metrics}
-        )
-    if not rows:
+    runs = gather(Path(config.runs), config.variants).table
+    if missing := [name for name in config.variants if name not in set(runs["arm"])]:
         raise HwlError(
-            f"{config.runs} has no evaluated run <variant>-seed<seed> of {config.variants}; "
-            "`make reproduce` trains and evaluates them"
+            f"{config.runs} has no evaluated run <variant>-seed<seed> of {', '.join(missing)}: "
+            "`make reproduce` trains and evaluates them; or leave it out of 'variants'"
         )
-    runs = pd.DataFrame(rows)
-    for column in ("boxes", "flip", "decode", "input", "images"):
-        if runs[column].nunique() > 1:
-            raise HwlError(f"the runs in {config.runs} differ in '{column}' and do not compare")
-    return runs
+    lacking = runs[config.metric].isna() if config.metric in runs else runs["seed"] == runs["seed"]
+    if lacking.any():
+        first = runs[lacking].iloc[0]
+        path = Path(config.runs) / f"{first['arm']}-seed{first['seed']}" / "metrics.json"
+        raise HwlError(f"{path} has no '{config.metric}'")
+    check_protocol(runs, config.runs)
+    kept = ["arm", "seed", config.metric, f"{config.metric}_low", f"{config.metric}_high", *SHOWN]
+    return runs[[name for name in kept if name in runs]].rename(columns={"arm": "variant"})
 
 
 def compare(runs: pd.DataFrame, config: AblationConfig) -> pd.DataFrame:
-    """One row a variant: mean over seeds and its difference to the baseline, with an interval.
+    """One row a variant: mean over seeds, and its difference to the baseline with an interval.
 
-    The interval is Welch's, at 95 %; it needs two seeds of both. A difference whose interval
-    holds 0 is within noise.
+    Variants are compared in pairs, on the seeds that both have: a seed fixes what it can of first
+    weights, order and augmentation. The interval is Student's of the paired differences, at 95 %,
+    and needs two pairs. A difference whose interval holds 0 is within noise.
 
     Raises:
         HwlError: the baseline is not among the runs.
     """
-    by_variant = {name: group[config.metric] for name, group in runs.groupby("variant")}
-    if config.baseline not in by_variant:
+    values = runs.pivot(index="seed", columns="variant", values=config.metric)
+    if config.baseline not in values:
         raise HwlError(
-            f"parameter 'baseline': '{config.baseline}' is not one of {', '.join(by_variant)}"
+            f"parameter 'baseline': '{config.baseline}' is not one of {', '.join(values)}"
         )
-    base = by_variant[config.baseline]
     rows = []
-    for name, values in by_variant.items():
-        low, high = _welch_interval(values.to_numpy(), base.to_numpy())
+    for name in values:
+        differences = (values[name] - values[config.baseline]).dropna().to_numpy()
+        pairs = len(differences)
+        interval = paired_interval(differences) if pairs else None
         if name == config.baseline:
             verdict = "baseline"
-        elif np.isnan(low):
-            verdict = "one seed: cannot tell from noise"
+        elif interval is None:
+            verdict = "no seed in common"
+        elif np.isnan(interval.low):
+            verdict = "one pair: cannot tell from noise"
         else:
-            verdict = "within noise" if low <= 0 <= high else "beyond noise"
+            verdict = "within noise" if interval.low <= 0 <= interval.high else "beyond noise"
         rows.append(
             {
                 "variant": name,
-                "seeds": len(values),
-                f"mean {config.metric}": values.mean(),
-                f"difference to {config.baseline}": values.mean() - base.mean(),
-                "95 % low": low,
-                "95 % high": high,
+                "seeds": int(values[name].count()),
+                "pairs": pairs,
+                f"mean {config.metric}": values[name].mean(),
+                f"difference to {config.baseline}": interval.mean if interval else np.nan,
+                "95 % low": interval.low if interval else np.nan,
+                "95 % high": interval.high if interval else np.nan,
                 "verdict": verdict,
             }
         )
     table = pd.DataFrame(rows).sort_values(f"mean {config.metric}", ascending=False)
     return table.reset_index(drop=True)
-
-
-def _welch_interval(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
-    if min(len(a), len(b)) < 2:
-        return float("nan"), float("nan")
-    interval = stats.ttest_ind(a, b, equal_var=False).confidence_interval(CONFIDENCE)
-    return float(interval.low), float(interval.high)

@@ -61,7 +61,7 @@ def test_accuracy_is_judged_on_coco_alone(
         (0.02, "beyond noise", "confirmed here"),
         (-0.02, "beyond noise", "not confirmed: MSE is ahead"),
         (0.02, "within noise", "not confirmed: within noise"),
-        (0.02, "one seed: cannot tell from noise", "not confirmed: one seed"),
+        (0.02, "one pair: cannot tell from noise", "not confirmed: one pair"),
     ],
 )
 def test_the_loss_is_ahead_only_beyond_noise(

@@ -1,4 +1,4 @@
-"""Ablations: which runs are compared, and Welch's verdict against the formula by hand."""
+"""Ablations: which runs are compared, and the paired verdict against the formula by hand."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ def runs(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def welch(a: list[float], b: list[float]) -> tuple[float, float]:
-    """95 % interval of the difference of means, from the textbook."""
-    u, v = statistics.variance(a) / len(a), statistics.variance(b) / len(b)
-    freedom = (u + v) ** 2 / (u**2 / (len(a) - 1) + v**2 / (len(b) - 1))
-    reach = stats.t.ppf(0.975, freedom) * math.sqrt(u + v)
-    difference = statistics.mean(a) - statistics.mean(b)
-    return difference - reach, difference + reach
+def paired(a: list[float], b: list[float]) -> tuple[float, float]:
+    """95 % interval of the mean difference of the seeds that both have, from the textbook."""
+    differences = [x - y for x, y in zip(a, b, strict=False)]
+    count = len(differences)
+    reach = stats.t.ppf(0.975, count - 1) * statistics.stdev(differences) / math.sqrt(count)
+    mean = statistics.mean(differences)
+    return mean - reach, mean + reach
 
 
 def test_every_run_of_the_variants_is_a_row_with_its_protocol(runs: Path) -> None:
@@ -67,22 +67,22 @@ def test_every_run_of_the_variants_is_a_row_with_its_protocol(runs: Path) -> Non
 
 
 @pytest.mark.parametrize("variant", ["ours", "no-attention"])
-def test_a_difference_and_its_interval_are_welchs(variant: str, runs: Path) -> None:
+def test_a_difference_and_its_interval_are_those_of_pairs(variant: str, runs: Path) -> None:
     table = compare(collect(config(runs)), config(runs)).set_index("variant")
 
-    low, high = welch(VALUES[variant], VALUES["mse"])
+    low, high = paired(VALUES[variant], VALUES["mse"])
     row = table.loc[variant]
     assert row["difference to mse"] == pytest.approx((low + high) / 2)
     assert (row["95 % low"], row["95 % high"]) == pytest.approx((low, high))
     assert row["mean AP"] == pytest.approx(statistics.mean(VALUES[variant]))
-    assert row["seeds"] == len(VALUES[variant])
+    assert (row["seeds"], row["pairs"]) == (len(VALUES[variant]), 3)
 
 
 def test_each_variant_gets_its_verdict_best_first(runs: Path) -> None:
     table = compare(collect(config(runs)), config(runs))
 
     assert list(zip(table["variant"], table["verdict"], strict=True)) == [
-        ("dense-head", "one seed: cannot tell from noise"),
+        ("dense-head", "one pair: cannot tell from noise"),
         ("ours", "beyond noise"),
         ("no-attention", "within noise"),
         ("mse", "baseline"),
@@ -121,6 +121,43 @@ def test_runs_of_differing_protocols_do_not_compare(column: str, value: object, 
     write_run(runs, "ours-seed9", PROTOCOL | {"AP": 0.7, column: value})
 
     with pytest.raises(HwlError, match=f"differ in '{column}' and do not compare"):
+        collect(config(runs))
+
+
+def test_variants_without_a_seed_in_common_are_said_to_be_so(runs: Path) -> None:
+    write_run(runs, "other-seed7", PROTOCOL | {"AP": 0.7})
+    settings = config(runs, variants=["mse", "other"])
+
+    table = compare(collect(settings), settings).set_index("variant")
+
+    assert table.loc["other", "verdict"] == "no seed in common"
+    assert math.isnan(table.loc["other", "difference to mse"])
+
+
+def test_a_variant_without_a_run_is_named(runs: Path) -> None:
+    with pytest.raises(HwlError, match=r"no evaluated run <variant>-seed<seed> of cbam: "):
+        collect(config(runs, variants=["mse", "ours", "cbam"]))
+
+
+@pytest.mark.parametrize(
+    ("record", "column"),
+    [
+        ({"inputs": {"annotations": "val.json sha256:2"}}, "test_inputs"),
+        ({"config": {"split": "test"}, "inputs": {"annotations": "val.json sha256:1"}}, "split"),
+        ({"trained": {"precision": "bf16"}}, "precision"),
+    ],
+)
+def test_runs_of_other_data_or_precision_do_not_compare(
+    record: dict[str, object], column: str, runs: Path
+) -> None:
+    for path in runs.glob("*/metrics.json"):
+        same = {"config": {"split": "val"}, "inputs": {"annotations": "val.json sha256:1"}}
+        path.with_name("run.json").write_text(json.dumps(same | {"trained": {"precision": "no"}}))
+    changed = {"config": {"split": "val"}, "inputs": {"annotations": "val.json sha256:1"}}
+    changed |= {"trained": {"precision": "no"}} | record
+    (runs / "ours-seed1" / "run.json").write_text(json.dumps(changed))
+
+    with pytest.raises(HwlError, match=f"differ in '.*{column}' and do not compare"):
         collect(config(runs))
 
 
