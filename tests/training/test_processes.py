@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file
 
 from hwl.errors import HwlError
-from hwl.training.checkpoints import load_checkpoint
+from hwl.training.checkpoints import load_checkpoint, save_checkpoint
 from hwl.training.config import TrainConfig
 from hwl.training.fit import fit
 from hwl.training.processes import told_when_lost
@@ -144,7 +144,7 @@ def test_a_run_begun_with_another_number_of_processes_is_refused(
         patch.setattr("hwl.training.fit.validate", raises(KeyboardInterrupt()))
         fit(config)
     checkpoint = tmp_path / "run.partial/checkpoint.pt"
-    torch.save({**load_checkpoint(checkpoint), "processes": 2}, checkpoint)
+    save_checkpoint(checkpoint, {**load_checkpoint(checkpoint), "processes": 2})
 
     with pytest.raises(HwlError, match=r"begun with 2 process\(es\), not 1: .* 4 persons .* of 8"):
         fit(config)
