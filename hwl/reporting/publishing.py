@@ -23,7 +23,7 @@ from hwl.files import read_json, write_table, write_text
 from hwl.paths import PROJECT, PUBLISHED, RUNS
 from hwl.reporting.model_card import model_card
 
-KEPT = (".csv", ".png")
+KEPT: tuple[str, ...] = (".csv", ".png")
 RECORDS = ("run.json", "metrics.json")
 WEIGHTS = "best.safetensors"
 PAGE = "index.html"
