@@ -21,6 +21,7 @@ test: $(VENV)/installed
 
 lint: $(VENV)/installed
 	$(BIN)/lint-imports
+	$(BIN)/mypy hwl
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/nbstripout --verify notebooks/*.ipynb

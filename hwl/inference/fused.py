@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import itertools
 import operator
+from typing import TypeGuard
 
 import torch
 from torch import Tensor, fx, nn
@@ -112,11 +113,13 @@ def merge_attention(folded: PoseNet) -> PoseNet:
     """A folded model's copy with AttendedHeatmaps, where its head ends with that attention."""
     if not isinstance(folded.head, DeconvHead):
         return folded
-    if not isinstance(folded.head.deconv_layers[-1], FullAttention):
-        return folded
     merged = copy.deepcopy(folded)
     head = merged.head
-    head.final_layer = AttendedHeatmaps(head.deconv_layers[-1], head.final_layer)
+    assert isinstance(head, DeconvHead)
+    attention, last = head.deconv_layers[-1], head.final_layer
+    if not isinstance(attention, FullAttention) or not isinstance(last, nn.Conv2d):
+        return folded
+    head.final_layer = AttendedHeatmaps(attention, last)
     head.deconv_layers = head.deconv_layers[:-1]
     return merged
 
@@ -155,7 +158,9 @@ class LinearGate(nn.Module):
         self.layers = nn.Sequential()
         for unit in (squeeze_excite.conv1, squeeze_excite.conv2):
             linear = nn.Linear(unit.conv.in_channels, unit.conv.out_channels)
-            linear.weight, linear.bias = nn.Parameter(unit.conv.weight.flatten(1)), unit.conv.bias
+            assert unit.conv.bias is not None
+            linear.weight = nn.Parameter(unit.conv.weight.flatten(1))
+            linear.bias = nn.Parameter(unit.conv.bias)
             self.layers.extend([linear, unit.activation])
 
     def forward(self, x: Tensor) -> Tensor:
@@ -192,6 +197,7 @@ def equalize(folded: PoseNet, crops: Tensor) -> PoseNet:
     if not isinstance(folded.head, DeconvHead):
         return folded
     equal = copy.deepcopy(folded)
+    assert isinstance(equal.head, DeconvHead)
     layers = list(equal.head.deconv_layers)
     fours = zip(layers, layers[1:], layers[2:], layers[3:], strict=False)
     kinds = (nn.ConvTranspose2d, ChannelShift, nn.ReLU, nn.Conv2d)
@@ -203,9 +209,13 @@ def equalize(folded: PoseNet, crops: Tensor) -> PoseNet:
     with torch.inference_mode():
         for transposed, shift, activation, pointwise in stages:
             peaks = _channel_peaks(equal, activation, crops).clone().view(-1, 1, 1, 1)
-            transposed.weight.div_(peaks)
-            shift.shift.div_(peaks.view(1, -1, 1, 1))
-            pointwise.weight.mul_(peaks.view(1, -1, 1, 1))
+            for tensor, factor in (
+                (transposed.weight, 1 / peaks),
+                (shift.shift, 1 / peaks.view(1, -1, 1, 1)),
+                (pointwise.weight, peaks.view(1, -1, 1, 1)),
+            ):
+                assert isinstance(tensor, Tensor)
+                tensor.mul_(factor)
     return equal
 
 
@@ -275,6 +285,7 @@ def work_on_phases(folded: PoseNet) -> PoseNet:
         return folded
     phased = copy.deepcopy(merge_attention(folded))
     head, parts, apart = phased.head, nn.Sequential(), False
+    assert isinstance(head, DeconvHead)
     for name, layer in [*head.deconv_layers.named_children(), ("final_layer", head.final_layer)]:
         if apart and isinstance(layer, AttendedHeatmaps):
             layer.side, apart = SIDE, False
@@ -290,7 +301,7 @@ def work_on_phases(folded: PoseNet) -> PoseNet:
     return phased
 
 
-def _is_depthwise_transposed(layer: nn.Module) -> bool:
+def _is_depthwise_transposed(layer: nn.Module) -> TypeGuard[nn.ConvTranspose2d]:
     if not isinstance(layer, nn.ConvTranspose2d):
         return False
     return layer.groups == layer.in_channels == layer.out_channels

@@ -211,7 +211,7 @@ def average_mirrored(heatmaps: Tensor, mirrored: Tensor, skeleton: Skeleton) -> 
     return (heatmaps + aligned) / 2
 
 
-def _unchanged(crops: Crops) -> Crops:
+def _unchanged(crops: Any) -> Any:
     """In place of torch's own, which makes tensors of arrays."""
     return crops
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Mapping
+from typing import TypeVar
 
 from hwl.progress import progress
 
 WARM_UPS = 1  # rounds
 BURST = 0.1  # seconds
 
+Key = TypeVar("Key", bound=Hashable)
 
-def latencies(tasks: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+
+def latencies(tasks: Mapping[Key, Callable[[], object]], rounds: int) -> dict[Key, list[float]]:
     """Seconds of every task in every round.
 
     Each round measures every task once, so that a slow spell of the machine meets them all. A task
@@ -19,7 +22,7 @@ def latencies(tasks: dict[str, Callable[[], object]], rounds: int) -> dict[str, 
     are then in the cache and the processor is awake. A round of warm-up comes first. Tasks
     synchronise by themselves.
     """
-    seconds: dict[str, list[float]] = {name: [] for name in tasks}
+    seconds: dict[Key, list[float]] = {name: [] for name in tasks}
     for number in progress(range(-WARM_UPS, rounds), "measure"):
         for name, task in tasks.items():
             _wait_until_idle()

@@ -77,7 +77,7 @@ class DeconvHead(nn.Module):
             layers += STAGE_KINDS[kind](in_channels, channels) + attention(name, channels, gate)
             in_channels = channels
         self.deconv_layers = nn.Sequential(*layers)
-        self.final_layer = nn.Conv2d(channels, num_keypoints, 1)
+        self.final_layer: nn.Module = nn.Conv2d(channels, num_keypoints, 1)
         for part in layers:
             if isinstance(part, nn.ConvTranspose2d):
                 init_normal(part)

@@ -46,7 +46,7 @@ def publish(profile: str, runs: Path = RUNS, published: Path = PUBLISHED) -> lis
     """
     root, target = runs / profile, published / profile
     records = {path.parent.relative_to(root): read_json(path) for path in _finished(root)}
-    kept = KEPT
+    kept: tuple[str, ...] = KEPT
     if (PROJECT / "profiles" / f"{profile}.smk").is_file():  # hundreds of runs, a row each
         records = {run: record for run, record in records.items() if run == Path("report")}
         kept = (*KEPT, ".npz")

@@ -262,9 +262,10 @@ def _peaks(
     models: Mapping[str, PoseNet], prepared_models: Models, crops: Tensor, setting: Setting
 ) -> tuple[list[Row], list[Row]]:
     """Rows of peak memory of all that was prepared, and what failed in a process of its own."""
-    rows, faults = [], []
+    rows: list[Row] = []
+    faults: list[Row] = []
     for model, runtime in progress(prepared_models, "peak memory"):
-        where = {"model": model, "runtime": runtime, "device": setting.device}
+        where: Row = {"model": model, "runtime": runtime, "device": setting.device}
         try:
             peaks = peak_memory(models[model], runtime, crops, setting.device)
             rows.append({**where, "threads": setting.threads, **peaks})

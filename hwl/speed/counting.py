@@ -10,6 +10,7 @@ import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 import thop
@@ -40,14 +41,14 @@ class Counts:
     torchstat: int
 
 
-Operations = Callable[[nn.Module, tuple[Tensor, ...], Tensor], int]
-Rule = Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]
+Operations = Callable[[Any, tuple[Tensor, ...], Tensor], int]
+Rule = Callable[[Any, tuple[Tensor, ...], Tensor], None]
 
 
 def _every_run(operations: Operations) -> Rule:
     """thop's rule that adds up the runs of a module."""
 
-    def rule(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def rule(module: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         module.total_ops += operations(module, inputs, output)
 
     return rule
@@ -56,20 +57,24 @@ def _every_run(operations: Operations) -> Rule:
 def _last_run(operations: Operations) -> Rule:
     """thop's rule that keeps the last run of a module: torchstat overwrites its record of it."""
 
-    def rule(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def rule(module: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         module.total_ops.fill_(operations(module, inputs, output))
 
     return rule
 
 
-def _conv(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> int:
+def _conv(
+    module: nn.Conv2d | nn.ConvTranspose2d, inputs: tuple[Tensor, ...], output: Tensor
+) -> int:
     """A transposed convolution works once per input element, thop's own rule takes the output."""
     transposed = isinstance(module, nn.ConvTranspose2d)
     elements = (inputs[0] if transposed else output).numel()
     return elements * module.weight[0].numel()
 
 
-def _conv_and_bias(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> int:
+def _conv_and_bias(
+    module: nn.Conv2d | nn.ConvTranspose2d, inputs: tuple[Tensor, ...], output: Tensor
+) -> int:
     bias = output.numel() if module.bias is not None else 0
     return _conv(module, inputs, output) + bias
 
@@ -97,7 +102,9 @@ def _per_output_of_one_channel(
     return output[:, 0].numel()
 
 
-def _pooling_windows(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> int:
+def _pooling_windows(
+    module: nn.AvgPool2d | nn.MaxPool2d, inputs: tuple[Tensor, ...], output: Tensor
+) -> int:
     """Elements of all windows, overlaps and padding too."""
     kernel = module.kernel_size
     height, width = (kernel, kernel) if isinstance(kernel, int) else kernel

@@ -14,6 +14,7 @@ from hwl.inference.runtimes import RUNTIMES
 from hwl.inference.timing import latencies
 from hwl.speed.tables import EAGER
 
+PRODUCT = ("matrix product", "")  # timed among the models
 MATRIX = 2048  # side of the matrices whose product is the peak_rate
 
 
@@ -43,15 +44,15 @@ def time_models(
         rounds: measurements of each.
 
     Returns:
-        Rows of latencies in ms an image, and the peak_rate's row in GFLOP/s.
+        Rows of latencies in ms an image, and the peak rate's row in GFLOP/s.
     """
     images = torch.randn(batch, 3, *size, device=setting.device)
     matrix = torch.randn(MATRIX, MATRIX, device=setting.device)
     tasks = {key: _task(prepared, images) for key, prepared in prepared_models.items()}
-    tasks["matrix product"] = _task(torch.matmul, matrix, matrix)
+    tasks[PRODUCT] = _task(torch.matmul, matrix, matrix)
     seconds = latencies(tasks, rounds)
     where = {"device": setting.device, "threads": setting.threads, "batch": batch}
-    product = np.median(seconds.pop("matrix product"))
+    product = np.median(seconds.pop(PRODUCT))
     rows = []
     for (model, runtime), values in seconds.items():
         low, median, high = np.percentile(1000 * np.array(values) / batch, [25, 50, 75])

@@ -82,7 +82,8 @@ def _peak(device: str) -> float:
     if device == "cuda":
         return torch.cuda.max_memory_allocated() / MIB
     # Not getrusage's: that one remembers the parent that started this process.
-    return int(re.search(r"VmHWM:\s+(\d+) kB", STATUS.read_text())[1]) / 1024
+    (peak,) = re.findall(r"VmHWM:\s+(\d+) kB", STATUS.read_text())
+    return int(peak) / 1024
 
 
 def _reset(device: str) -> None:
