@@ -163,9 +163,9 @@ def _scale(figure: Figure, axes: np.ndarray, norm: Normalize, label: str) -> Non
     bar.outline.set_visible(False)
 
 
-def scale_bar(figure: Figure, axis: Axes, picture: ScalarMappable) -> None:
+def scale_bar(figure: Figure, axis: Axes, shown: ScalarMappable) -> None:
     """A color bar below one map."""
-    bar = figure.colorbar(picture, ax=axis, location="bottom", fraction=0.05, pad=0.02)
+    bar = figure.colorbar(shown, ax=axis, location="bottom", fraction=0.05, pad=0.02)
     bar.ax.tick_params(labelsize=7.5)
     bar.outline.set_visible(False)
 
@@ -214,7 +214,7 @@ def loss_line(name: str, shift: float, height: float, sigma: float = 2.0) -> Fig
 def descent(names: Sequence[str], steps: int = 60, rate: float = 0.02) -> Figure:
     """Gradient descent on one row of free pixels: what is left of the error after each step.
 
-    A network shares its parameters between pixels, these pixels share nothing: what the figure
+    A model shares its parameters between pixels, these pixels share nothing: what the figure
     shows is the pull of the loss alone.
 
     Args:
@@ -237,7 +237,7 @@ def descent(names: Sequence[str], steps: int = 60, rate: float = 0.02) -> Figure
     describe(
         figure,
         "The weight is the speed at which a pixel learns",
-        f"Gradient descent on free pixels, rate {rate:g}, target of sigma 2; no data, no network.",
+        f"Gradient descent on free pixels, rate {rate:g}, target of sigma 2; no data, no model.",
     )
     return figure
 

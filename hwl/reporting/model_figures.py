@@ -102,10 +102,10 @@ def one_sample(
     rows, columns = target.shape
     titles = (f"3. target, {rows}x{columns}", "4. prediction P", "5. W (P - G)²")
     for axis, values, title in zip(axes[2:], (target, predicted, loss), titles, strict=True):
-        picture = axis.imshow(values.numpy(), cmap="inferno", vmin=0)
+        shown = axis.imshow(values.numpy(), cmap="inferno", vmin=0)
         axis.set_axis_off()
         axis.set_title(title, fontsize="small", loc="center")
-        scale_bar(figure, axis, picture)
+        scale_bar(figure, axis, shown)
     name = spoken(batch.skeleton.keypoints[keypoint])
     note = (
         f"{conditions}. 3 to 5: the {name} alone, each on its own scale; its loss with "

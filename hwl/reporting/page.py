@@ -12,7 +12,7 @@ from hwl.files import write_text
 
 STYLE = """
 :root { color-scheme: light; }
-body { font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; color: #222;
+body { font: 16px/1.55 "Segoe UI", Roboto, sans-serif; color: #222;
        background: #fff; margin: 0; }
 main { max-width: 62rem; margin: 0 auto; padding: 1rem 1.25rem 4rem; }
 h1 { font-size: 1.7rem; line-height: 1.25; }
