@@ -117,11 +117,15 @@ def lock_lines() -> list[str]:
     return [line for line in lines if not line.startswith("#")]
 
 
-def test_readme_hwl_commands_parse() -> None:
-    """Every `hwl` command line in the README names options that the command has."""
+@pytest.mark.parametrize(
+    "page",
+    ["README.md", *(f"docs/{name}.md" for name in ("coco", "own-data", "runtimes"))],
+)
+def test_the_pages_hwl_commands_are_there(page: str) -> None:
+    """Every `hwl` command line of a page names a command."""
     from hwl.cli import COMMANDS, DATA_COMMANDS
 
-    lines = re.findall(r"^hwl (.*)$", (PROJECT / "README.md").read_text(), re.M)
+    lines = re.findall(r"^hwl (.*)$", (PROJECT / page).read_text(), re.M)
     for line in lines:
         words = line.split()
         known = DATA_COMMANDS if words[0] == "data" else COMMANDS
