@@ -205,6 +205,12 @@ def _fill(model: PoseNet, state: dict[str, Tensor], path: Path) -> PoseNet:
             f"{path} does not fit model '{model.config['name']}' with "
             f"{model.config['num_keypoints']} keypoints: {'; '.join(problems)}"
         )
+    for key, value in state.items():
+        if value.is_floating_point() and not value.isfinite().all():
+            raise HwlError(
+                f"{path} holds numbers in {key} that are not finite: the training that wrote it "
+                "went wrong; take other weights, or train again with a lower lr"
+            )
     model.load_state_dict(state)
     return model
 

@@ -227,6 +227,18 @@ def test_another_keypoint_count_is_refused_with_the_tensors_of_other_shape(
         load_weights(create_model("ours", 14), tmp_path / "coco.safetensors")
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused_by_name(
+    value: float, model: PoseNet, fresh: PoseNet, tmp_path: Path
+) -> None:
+    state = {key: tensor.clone() for key, tensor in model.state_dict().items()}
+    state["head.final_layer.bias"][3] = value
+    torch.save(state, tmp_path / "best.pth")
+
+    with pytest.raises(HwlError, match=r"best\.pth holds numbers in head\.final_layer\.bias that"):
+        load_weights(fresh, tmp_path / "best.pth")
+
+
 @pytest.mark.parametrize(
     "content",
     [[1, 2], {"state_dict": {"a": 1}}, {1: torch.zeros(2)}, torch.zeros(2)],
