@@ -153,6 +153,8 @@ rule evaluate:
         weights=f"{OUT}/train/{{variant}}-seed{{seed}}/best.safetensors",
     output:
         f"{OUT}/evaluate/{{variant}}-seed{{seed}}/notebook.html",
+    # First, so that what is short and needs one core runs two at a time behind it.
+    priority: 2
     params:
         lambda wildcards, input, output: parameters(
             {
@@ -200,6 +202,7 @@ rule loss_weights:
         weights=f"{OUT}/train/ours-seed0/best.safetensors",
     output:
         f"{OUT}/loss_weights/notebook.html",
+    priority: 1
     params:
         lambda wildcards, input, output: parameters(
             {
@@ -225,6 +228,7 @@ if "compare" in config:
              if run.rpartition("-seed")[0] in config["compare"]],
         output:
             f"{OUT}/ablations/notebook.html",
+        priority: 1
         params:
             lambda wildcards, output: parameters(
                 {
