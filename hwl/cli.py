@@ -217,8 +217,10 @@ def main() -> None:
     An interrupt exits with status 130, a closed pipe with 141, as those of a shell do.
     """
     try:
-        _run_command(sys.argv[1:])
-        sys.stdout.flush()  # here, where a closed pipe is caught
+        try:
+            _run_command(sys.argv[1:])
+        finally:  # after --help too, which raises SystemExit
+            sys.stdout.flush()  # here, where a closed pipe is caught
     except HwlError as error:
         sys.exit(f"hwl: {error}")
     except KeyboardInterrupt:

@@ -244,9 +244,10 @@ def test_data_puppets_draws_what_data_check_accepts(hwl: Command, tmp_path: Path
 
     assert drawn[:2] == (0, f"{folder}\n")
     assert checked[0] == 0
-    train, val = checked[1].splitlines()
+    train, train_pairs, val, val_pairs = checked[1].splitlines()
     assert train.startswith("train2017: 2 images, ") and val.startswith("val2017: 1 images, ")
     assert val.endswith("skeleton COCO-17")
+    assert train_pairs == val_pairs and "left_eye - right_eye" in val_pairs
 
 
 @pytest.fixture
@@ -273,7 +274,8 @@ def test_data_check_names_a_image_of_another_size(hwl: Command, copied: Path) ->
     status, _, err = hwl("data", "check", copied, "val2017")
 
     assert status == 1
-    assert f"{path} is {width + 2}x{height} pixels, its annotation says {width}x{height}" in err
+    assert f"{path} is {width + 2}x{height} pixels, " in err
+    assert f"says {width}x{height}: it is not the image that was annotated" in err
 
 
 def test_export_writes_the_file_and_prints_its_name(

@@ -81,7 +81,7 @@ def test_a_model_and_a_runtime_are_compared_by_default_and_drawn(
 
     latencies = compare_speed(config).latencies
     sizes = counting_table(config.models, SIZE)
-    accuracy = pd.DataFrame({"model": ["ours", NAME], "AP": [0.5, 0.4]})
+    accuracy = pd.DataFrame({"model": ["ours", NAME], "precision": "float32", "AP": [0.5, 0.4]})
     points = paper_figure_points(latencies, sizes, accuracy)
 
     assert set(latencies["model"]) == {"ours", NAME}

@@ -128,6 +128,7 @@ def _differences(yours: Path, published: Path) -> list[tuple]:
     theirs = pd.read_csv(published / name).set_index("variant")
     column = next(name for name in theirs if name.startswith("difference to "))
     baseline = column.removeprefix("difference to ")
+    metric = next(name for name in theirs if name.startswith("mean ")).removeprefix("mean ")
     mine = pd.read_csv(yours / name).set_index("variant") if (yours / name).exists() else None
     rows = []
     for variant, row in theirs.drop(index=baseline, errors="ignore").iterrows():
@@ -135,7 +136,7 @@ def _differences(yours: Path, published: Path) -> list[tuple]:
         if mine is not None and column in mine and variant in mine.index:
             value = mine.loc[variant, column]
             verdict = "same sign" if (value > 0) == (row[column] > 0) else "sign changed"
-        number = f"{variant} minus {baseline}, {theirs.columns[1].removeprefix('mean ')}"
+        number = f"{variant} minus {baseline}, {metric}"
         rows.append((number, row[column], row["95 % low"], row["95 % high"], value, verdict))
     return rows
 

@@ -53,8 +53,14 @@ def publish(profile: str, runs: Path = RUNS, published: Path = PUBLISHED) -> lis
     _check(root, records)
     partial = target.with_name(target.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
-    for run in records:
+    figures: set[bytes] = set()  # one that several runs share is published with the first
+    for run in sorted(records):
         for path in sorted((root / run).iterdir()):
+            if path.suffix == ".png":
+                content = path.read_bytes()
+                if content in figures:
+                    continue
+                figures.add(content)
             if path.name in RECORDS or path.suffix in kept:
                 (partial / run).mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, partial / run / path.name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -278,8 +279,9 @@ def test_an_evaluation_runs_in_another_runtime_and_tells_which(
 
     assert {one.protocol["runtime"] for one in fused} == {"fused"}
     assert "runtime fused" in fused[0].sentence()
+    # Peaks, not metrics: in the heatmaps of so short a training two cells may be as high.
     for one, other in zip(plain, fused, strict=True):
-        assert one.metrics == pytest.approx(other.metrics, abs=0.02)
+        np.testing.assert_allclose(one.poses.scores, other.poses.scores, rtol=1e-3, atol=1e-6)
 
 
 def test_auto_passes_over_a_runtime_that_fails(

@@ -77,6 +77,16 @@ def test_tables_numbers_figures_the_page_and_the_named_weights_are_published(run
     )
 
 
+def test_a_figure_that_two_runs_share_is_published_once(runs: Path) -> None:
+    figure = (runs / "embedded/train/mse-seed0/curves.png").read_bytes()
+    (runs / "embedded/train/ours-seed0/curves.png").write_bytes(figure)
+
+    found = published(runs)
+
+    assert "embedded/train/mse-seed0/curves.png" in found
+    assert "embedded/train/ours-seed0/curves.png" not in found
+
+
 def test_the_page_links_published_figures_and_folders_instead_of_copies(runs: Path) -> None:
     published(runs)
 
