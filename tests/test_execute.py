@@ -265,9 +265,10 @@ def test_want_of_memory_or_room_in_the_notebook_is_told_in_one_line(
 def test_an_interrupt_ends_the_command_and_the_kernel(tmp_path: Path) -> None:
     path = tiny(tmp_path, "import os, time\nprint(os.getpid(), flush=True)\ntime.sleep(600)")
     command = [sys.executable, "-m", "hwl", "run", str(path), "-p", "output", str(tmp_path / "run")]
-    running = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
+    # What a script starts in the background ignores interrupts, and so would this one.
+    listening = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    running = subprocess.Popen(command, start_new_session=True, **streams, **listening)
 
     kernel = int(running.stdout.readline())
     running.send_signal(signal.SIGINT)
