@@ -15,7 +15,7 @@ from nbconvert import HTMLExporter
 from hwl.config import build
 from hwl.data.annotations import load_split
 from hwl.errors import HwlError
-from hwl.files import read_json, replacing, write_json, write_table, write_text
+from hwl.files import replacing, write_json, write_table, write_text
 from hwl.inference.timing import latencies
 from hwl.models import create_model
 from hwl.paths import PUBLISHED
@@ -248,8 +248,3 @@ def _html(markdown: str) -> str:
     cells = [nbformat.v4.new_markdown_cell(markdown)]
     notebook = nbformat.v4.new_notebook(cells=cells, metadata={"title": "Evidence"})
     return HTMLExporter(theme="light").from_notebook_node(notebook)[0]
-
-
-def read_verdicts(report: Path) -> pd.DataFrame:
-    """The comparisons of a report's folder, published or not, as notebooks show them."""
-    return pd.DataFrame(read_json(report / "metrics.json")["comparisons"])
