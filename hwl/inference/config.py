@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from msgspec import Meta
 
@@ -45,6 +45,7 @@ class PredictorConfig:
 class PredictConfig:
     """Poses of the persons in photographs and videos."""
 
+    kind: ClassVar[str] = "predict"
     weights: FilePath  # weights file of hwl, any checkpoint or URL with `model`, or openmmlab
     # Folder for drawings and results; new, or of an earlier predict.
     output: FilePath = "predictions"

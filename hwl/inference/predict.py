@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from hwl.inference.poses import Poses, coco_results, pose_scores
 from hwl.inference.predictor import Predictor
 from hwl.inference.sources import find_files, is_video, read_video, video_rate
 from hwl.progress import progress
+from hwl.runs.folder import new_run
 
 RESULTS = "keypoints_results.json"  # persons, as pycocotools and the test server take them
 LISTING = "images.json"  # the images that the results' image_id means, and the keypoints' names
@@ -46,50 +46,25 @@ def predict_files(
 
     Raises:
         HwlError: a file, the weights or boxes cannot be used, a drawing cannot be written, or the
-            output folder holds other files.
+            output is no folder of an earlier predict, which is replaced whole.
     """
     files = find_files(names)
     output = Path(config.output)
-    _check_output(output)
     boxes = _given_boxes(config)
-    predictor = open_predictor(config.weights, shared_options(config), config.runtime)
-    if boxes is None and not config.whole_image:
-        device = predictor.model.mean.device
-        detector = detector or open_detector(config.detector, config.detector_score, device)
-    else:
-        detector = None
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}-") as scratch:
-        gallery = _Gallery(Path(scratch))
+    reads = {str(path): str(path) for path in files} | {"boxes": config.boxes}
+    with new_run(config, {name: path for name, path in reads.items() if path}) as folder:
+        predictor = open_predictor(config.weights, shared_options(config), config.runtime)
+        if boxes is None and not config.whole_image:
+            device = predictor.model.mean.device
+            detector = detector or open_detector(config.detector, config.detector_score, device)
+        else:
+            detector = None
+        gallery = _Gallery(folder)
         for path in progress(files, "predict"):
             frames = read_video(path) if is_video(path) else iter([as_image(path)])
             gallery.add(path, _poses(predictor, path, frames, boxes, detector))
         gallery.finish(predictor)
-        _check_inputs(files, [output / name for name in gallery.drawings])
-        output.mkdir(exist_ok=True)
-        for made in sorted(Path(scratch).iterdir()):
-            made.replace(output / made.name)
     return [output / name for name in gallery.drawings]
-
-
-def _check_output(output: Path) -> None:
-    """HwlError unless drawings can go there without taking the place of other files."""
-    if not output.exists():
-        return
-    if not output.is_dir():
-        raise HwlError(f"output {output} is a file: choose a folder")
-    if any(output.iterdir()) and not (output / LISTING).is_file():
-        raise HwlError(
-            f"output {output} holds files that predict did not write: choose a new folder"
-        )
-
-
-def _check_inputs(files: list[Path], drawings: list[Path]) -> None:
-    """HwlError if a drawing would take the place of an image that it is made from."""
-    inputs = {path.resolve() for path in files}
-    for drawing in drawings:
-        if drawing.resolve() in inputs:
-            raise HwlError(f"{drawing}: its drawing would take its place; choose another output")
 
 
 def _given_boxes(config: PredictConfig) -> list[Box] | dict[str, list[Box]] | None:

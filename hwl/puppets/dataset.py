@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -38,7 +39,8 @@ def make_puppets(config: PuppetConfig, processes: int | None = None) -> Path:
         The folder.
 
     Raises:
-        HwlError: the folder holds anything but the puppets of this config.
+        HwlError: the folder holds anything but the puppets of this config, or a process that draws
+            was killed.
     """
     folder = Path(config.folder)
     made = {field: getattr(config, field) for field in ("train_images", "val_images", "seed")}
@@ -71,9 +73,15 @@ def _fill(folder: Path, config: PuppetConfig, processes: int) -> None:
         for split, name in enumerate(counts)
         for index in range(counts[name])
     ]
-    with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
-        drawing = pool.map(_draw_image, tasks, chunksize=8)
-        drawn = list(progress(drawing, "draw puppets", total=len(tasks)))
+    try:
+        with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
+            drawing = pool.map(_draw_image, tasks, chunksize=8)
+            drawn = list(progress(drawing, "draw puppets", total=len(tasks)))
+    except BrokenProcessPool as error:
+        raise HwlError(
+            f"{config.folder}: a process that draws puppets was killed, most likely because memory "
+            "ran out; end other programs and run again"
+        ) from error
     train, val = drawn[: config.train_images], drawn[config.train_images :]
     for name, images in (("train2017", train), ("val2017", val)):
         listing = {

@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 
 from hwl import paper
-from hwl.files import read_json
 from hwl.reporting.figures import counted
+from hwl.runs.record import Record
 
 COLUMNS = ("claim", "paper", "here", "verdict")
 COCO_PERSONS = 104_125  # detected boxes of the published file of COCO val2017
@@ -65,7 +65,7 @@ def _accuracy(runs: Path) -> list[tuple[str, str, str, str]]:
     if best is None:
         return [_accuracy_row("not run: it takes COCO and a GPU", NOT_RUN)]
     path, row = best
-    data = Path(read_json(path.with_name("run.json"))["config"]["data"]).name
+    data = Path(Record(path.with_name("run.json")).entry("config", "data")).name
     here = f"not run on COCO; AP {row['AP']:.3f} on {data}, another task ({path.parent.name})"
     return [_accuracy_row(here, NOT_RUN)]
 

@@ -18,6 +18,7 @@ import pandas as pd
 
 from hwl.errors import HwlError
 from hwl.files import read_json
+from hwl.runs.record import Record
 
 WIDENED = math.sqrt(2)
 SPEED_MARGIN = 0.25  # of the published speed
@@ -184,5 +185,5 @@ def _speeds(yours: Path, published: Path) -> list[tuple]:
 
 def _machine(metrics: Path) -> list[object]:
     """Processor, cores and GPU of the run that a file of numbers belongs to."""
-    hardware = read_json(metrics.with_name("run.json"))["hardware"]
+    hardware = Record(metrics.with_name("run.json")).entry("hardware")
     return [hardware.get(part) for part in ("cpu", "cores", "gpu")]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from hwl.files import read_json
+from hwl.runs.record import Record
 
 SHOWN: tuple[str, ...] = (
     "train_limit",
@@ -28,20 +28,23 @@ def model_card(profile: Path, run: str, said: dict[str, str]) -> str:
         profile: folder with `train/<run>` and `evaluate/<run>`.
         run: the run's name, such as "ours-seed0".
         said: "limits" and "licence", which no measurement tells.
+
+    Raises:
+        HwlError: a record or a table lacks what the card says.
     """
-    trained = read_json(profile / "train" / run / "run.json")
-    config = trained["config"]
-    data = "\n".join(f"- {name}: {value}" for name, value in trained["inputs"].items())
+    trained = Record(profile / "train" / run / "run.json")
+    config = trained.entry("config")
+    data = "\n".join(f"- {name}: {value}" for name, value in trained.entry("inputs").items())
     recipe = "\n".join(f"- {name}: {config[name]}" for name in SHOWN if config.get(name, "") != "")
     numbers = pd.read_csv(profile / "evaluate" / run / "protocols.csv")
-    return f"""# {config["model"]}, {run}
+    return f"""# {trained.entry("config", "model")}, {run}
 
 Written by `hwl publish` from `run.json` and the evaluation in `../../evaluate/{run}`.
 
 ## Data
 
-{config["data"]}, trained on {config["train_split"]}, the best checkpoint chosen on \
-{config["val_split"]}.
+{trained.entry("config", "data")}, trained on {trained.entry("config", "train_split")}, \
+the best checkpoint chosen on {trained.entry("config", "val_split")}.
 
 {data}
 
@@ -49,8 +52,8 @@ Written by `hwl publish` from `run.json` and the evaluation in `../../evaluate/{
 
 {recipe}
 
-Commit {trained["git"]["commit"]}, torch {trained["packages"]["torch"]}, \
-{trained["hardware"]["cpu"]}.
+Commit {trained.entry("git", "commit")}, torch {trained.entry("packages", "torch")}, \
+{trained.entry("hardware", "cpu")}.
 
 ## Accuracy
 

@@ -2,8 +2,9 @@
 
 Of a run: `run.json`, `metrics.json`, its tables (CSV) and figures (PNG). Of the profile:
 `index.html`, the report, which links the figures, `runs.csv`, which says from which commit and
-machine each run is, and the weights that the profile names, each with a model card. Executed
-notebooks, predictions and drawings over images stay in `runs/`.
+machine each run is and in what that differs from most runs', and the weights that the profile
+names, each with a model card. Executed notebooks, predictions and drawings over images stay in
+`runs/`.
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ from pathlib import Path
 import yaml
 
 from hwl.errors import HwlError
-from hwl.files import read_json, write_table, write_text
+from hwl.files import write_table, write_text
 from hwl.paths import PROJECT, PUBLISHED, RUNS
 from hwl.reporting.model_card import model_card
+from hwl.runs.record import Record, origin, unlike_the_others
 
 KEPT: tuple[str, ...] = (".csv", ".png")
 RECORDS = ("run.json", "metrics.json")
@@ -45,7 +47,7 @@ def publish(profile: str, runs: Path = RUNS, published: Path = PUBLISHED) -> lis
             file to be published tells a path of this machine.
     """
     root, target = runs / profile, published / profile
-    records = {path.parent.relative_to(root): read_json(path) for path in _finished(root)}
+    records = {path.parent.relative_to(root): Record(path) for path in _finished(root)}
     kept: tuple[str, ...] = KEPT
     if (PROJECT / "profiles" / f"{profile}.smk").is_file():  # hundreds of runs, a row each
         records = {run: record for run, record in records.items() if run == Path("report")}
@@ -64,7 +66,7 @@ def publish(profile: str, runs: Path = RUNS, published: Path = PUBLISHED) -> lis
             if path.name in RECORDS or path.suffix in kept:
                 (partial / run).mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, partial / run / path.name)
-    write_table(partial / "runs.csv", [_origin(run, records[run]) for run in sorted(records)])
+    write_table(partial / "runs.csv", _origins(records))
     write_text(partial / PAGE, _linked((root / PAGE).read_text(encoding="utf-8"), partial))
     for name, said in _published_weights(profile).items():
         folder = Path("train") / name
@@ -87,35 +89,35 @@ def _finished(root: Path) -> list[Path]:
     return [path for path in found if not any(".partial" in part for part in path.parts)]
 
 
-def _check(root: Path, records: dict[Path, dict]) -> None:
+def _check(root: Path, records: dict[Path, Record]) -> None:
     report = records.get(Path("report"))
     if report is None or not (root / PAGE).is_file():
         raise HwlError(f"{root} has no report: `make reproduce PROFILE={root.name}` makes it")
     for run, record in records.items():
-        git = record.get("git")
-        if not git or git["dirty"]:
+        if not record.entry("git") or record.entry("git", "dirty"):
             raise HwlError(
                 f"{root / run} was made from code that is in no commit: commit it, remove that "
                 "folder and make it again"
             )
-        if record["finished_utc"] > report["finished_utc"]:
+        if record.entry("finished_utc") > report.entry("finished_utc"):
             raise HwlError(
                 f"{root / run} is newer than the report: `make reproduce PROFILE={root.name}`"
             )
 
 
-def _origin(run: Path, record: dict) -> dict[str, object]:
-    """A run's row of `runs.csv`."""
-    hardware = record["hardware"]
-    return {
-        "run": run.as_posix(),
-        "commit": record["git"]["commit"],
-        "cpu": hardware["cpu"],
-        "cores": hardware["cores"],
-        "gpu": hardware["gpu"] or "",
-        "torch": record["packages"]["torch"],
-        "finished_utc": record["finished_utc"],
-    }
+def _origins(records: dict[Path, Record]) -> list[dict[str, object]]:
+    """The rows of `runs.csv`."""
+    origins = {run.as_posix(): origin(records[run]) for run in sorted(records)}
+    unlike = unlike_the_others(origins)
+    return [
+        {
+            "run": run,
+            **origins[run],
+            "finished_utc": records[Path(run)].entry("finished_utc"),
+            "differs_from_most_in": unlike[run],
+        }
+        for run in origins
+    ]
 
 
 def _linked(page: str, folder: Path) -> str:

@@ -13,9 +13,9 @@ from IPython.display import HTML, Image, Markdown, display
 
 from hwl.config import FilePath, check
 from hwl.errors import HwlError
-from hwl.files import read_json
 from hwl.reporting.claims import claims
 from hwl.reporting.comparison import summary as comparison_summary
+from hwl.runs.record import Record, origin, unlike_the_others
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,10 @@ def evaluations(config: ReportConfig) -> pd.DataFrame:
     tables = []
     for path in each(config, "evaluate*/*/protocols.csv"):
         table = pd.read_csv(Path(config.runs) / path)
-        run = read_json((Path(config.runs) / path).with_name("run.json"))
-        trained = run.get("trained", {})
+        record = Record((Path(config.runs) / path).with_name("run.json"))
+        trained = record.entry("trained") if record.has("trained") else {}
         table.insert(0, "run", Path(path).parent.name)
-        table.insert(1, "data", Path(run["config"]["data"]).name)
+        table.insert(1, "data", Path(record.entry("config", "data")).name)
         table.insert(2, "F", trained.get("weight_function", ""))
         table.insert(3, "seed", trained.get("seed", ""))
         table.insert(4, "epochs", trained.get("epochs", ""))
@@ -154,18 +154,22 @@ def html_table(
 
 def conditions(config: ReportConfig) -> str:
     """Markdown on what made the runs, all of them: code, hardware, packages."""
-    runs = [read_json(path) for path in records(config).values()]
-    commits = sorted({run["git"]["commit"][:10] for run in runs if run["git"]})
-    cpus = sorted({f"{run['hardware']['cpu']}, {run['hardware']['cores']} cores" for run in runs})
-    gpus = sorted({run["hardware"]["gpu"] for run in runs if run["hardware"]["gpu"]})
-    packages = {name: v for run in runs for name, v in run["packages"].items() if v}
+    found = {name: Record(path) for name, path in records(config).items()}
+    origins = {name: origin(record) for name, record in found.items()}
+    unlike = [f"{run} ({what})" for run, what in unlike_the_others(origins).items() if what]
+    runs = list(found.values())
+    commits = sorted({str(one["commit"])[:10] for one in origins.values()})
+    cpus = sorted({f"{one['cpu']}, {one['cores']} cores" for one in origins.values()})
+    gpus = sorted({str(one["gpu"]) for one in origins.values() if one["gpu"]})
+    packages = {name: v for run in runs for name, v in run.entry("packages").items() if v}
     return "\n".join(
         [
-            f"- **code**: commit {', '.join(commits) or 'unknown'}",
+            f"- **code**: commit {', '.join(commits)}",
             f"- **hardware**: {'; '.join(cpus + gpus)}",
             f"- **runs**: {len(runs)}",
+            f"- **made by other code or machines than most**: {'; '.join(unlike) or 'none'}",
             f"- **packages**: {', '.join(f'{name} {v}' for name, v in packages.items())}",
-            f"- **last run finished** (UTC): {max(run['finished_utc'] for run in runs)}",
+            f"- **last run finished** (UTC): {max(run.entry('finished_utc') for run in runs)}",
         ]
     )
 
@@ -205,7 +209,8 @@ def poses(config: ReportConfig) -> None:
     for path in each(config, "evaluate/*/run.json"):
         folder = (Path(config.runs) / path).parent
         drawings = sorted((folder / "images").glob("*.png"))
-        if drawings and Path(read_json(folder / "run.json")["config"]["data"]).name == "puppets":
+        data = Record(folder / "run.json").entry("config", "data") if drawings else ""
+        if Path(data).name == "puppets":
             display(Image(filename=str(drawings[-1]), alt=f"poses of {folder.name}"))
             return
     display(Markdown("*Drawings over photographs are in the runs' own notebooks alone.*"))

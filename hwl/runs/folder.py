@@ -61,7 +61,7 @@ class RunFolder:
     and, where the file system passes locks on, on others. The lock ends with the process.
 
     Attributes:
-        kind: train, evaluate, loss_weights, ablations, speed or report.
+        kind: train, evaluate, predict, loss_weights, ablations, speed or report.
         output: the run's place.
         path: the partial folder beside it.
     """
@@ -92,11 +92,11 @@ class RunFolder:
         self._old = self.path.with_name(self.path.name + "-old")
 
     @classmethod
-    def of(cls, config: RunConfig) -> RunFolder:
-        """The folder of a run with this configuration."""
+    def of(cls, config: RunConfig, reads: Mapping[str, str] | None = None) -> RunFolder:
+        """The folder of a run that reads what its configuration names, and `reads`."""
         values = dataclasses.asdict(config)
-        reads = {name: v for name, v in values.items() if name != "output" and is_path(name, v)}
-        return cls(config.kind, config.output, reads)
+        named = {name: v for name, v in values.items() if name != "output" and is_path(name, v)}
+        return cls(config.kind, config.output, {**named, **(reads or {})})
 
     def begin(self) -> Path:
         """Check the output, lock it and make the partial folder.
@@ -291,13 +291,17 @@ def copy_run(source: Path, target: Path) -> None:
 
 
 @contextmanager
-def new_run(config: RunConfig) -> Iterator[Path]:
+def new_run(config: RunConfig, reads: Mapping[str, str] | None = None) -> Iterator[Path]:
     """A fresh partial folder to fill; published at the end, removed where something is raised.
+
+    Args:
+        config: of the run.
+        reads: files that the run reads and its configuration does not name.
 
     Raises:
         HwlError: as `RunFolder.begin` and `RunFolder.publish`.
     """
-    run = RunFolder.of(config)
+    run = RunFolder.of(config, reads)
     folder = run.begin()
     try:
         with told_when_full(f"nothing of this run is kept, an older one in {run.output} is"):

@@ -184,17 +184,38 @@ def test_an_unreadable_image_is_named_and_nothing_is_left(tmp_path: Path, weight
     assert tree(tmp_path) == before and not (tmp_path / "output").exists()
 
 
-@pytest.mark.parametrize("output", [".", "photos"])
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        (".", "is or holds '.*', which it reads"),
+        ("photos", "is or holds '.*', which it reads"),
+        ("other", "holds files and no run"),
+    ],
+)
 def test_no_file_is_overwritten_in_a_folder_that_predict_did_not_make(
-    output: str, tmp_path: Path, weights: Path
+    output: str, message: str, tmp_path: Path, weights: Path
 ) -> None:
-    images_in(tmp_path, "photos/a.jpg", "photos/a.png", "other.png")
+    images_in(tmp_path, "photos/a.jpg", "photos/a.png", "other/a.png")
+    (tmp_path / "other/images.json").write_text("{}")  # as predict calls its list
     before = tree(tmp_path)
 
-    with pytest.raises(HwlError, match="holds files that predict did not write"):
+    with pytest.raises(HwlError, match=message):
         run(weights, tmp_path / output, tmp_path / "photos", whole_image=True)
 
     assert tree(tmp_path) == before
+
+
+def test_a_users_file_under_a_drawings_name_is_kept(tmp_path: Path, weights: Path) -> None:
+    (first, second) = images_in(tmp_path, "a.jpg", "b.jpg")
+    output = tmp_path / "output"
+    run(weights, output, first, whole_image=True)
+    (output / "b.png").write_text("mine")
+    before = tree(output)
+
+    with pytest.raises(HwlError, match=r"b\.png was made by no run and is in the way"):
+        run(weights, output, second, whole_image=True)
+
+    assert tree(output) == before
 
 
 def test_an_image_in_an_earlier_output_is_not_overwritten(tmp_path: Path, weights: Path) -> None:
@@ -202,7 +223,7 @@ def test_an_image_in_an_earlier_output_is_not_overwritten(tmp_path: Path, weight
     (drawing,) = run(weights, output, *images_in(tmp_path, "a.jpg"), whole_image=True)
     before = tree(output)
 
-    with pytest.raises(HwlError, match=r"a\.png: its drawing would take its place"):
+    with pytest.raises(HwlError, match=r"is or holds '.*a\.png', which it reads"):
         run(weights, output, drawing, whole_image=True)
 
     assert tree(output) == before
@@ -218,6 +239,7 @@ def test_predicting_again_into_its_own_output_replaces_the_results(
 
     persons, images = results(tmp_path / "output")
     assert len(persons) == 2 and [image["file_name"] for image in images] == [str(paths[1])]
+    assert not (tmp_path / "output/a.png").exists()  # it would not be what images.json lists
 
 
 def test_a_drawing_that_cannot_be_written_is_not_listed(

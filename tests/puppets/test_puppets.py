@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
+from multiprocessing import get_context
 from pathlib import Path
 
 import cv2
@@ -320,3 +321,19 @@ def test_killed_run_leaves_no_folder(tmp_path: Path) -> None:
     run.wait()
     assert list(tmp_path.rglob("*.jpg"))  # it was at work
     assert not target.exists()
+
+
+def killed(task: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_killed_process_is_one_line_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dataset, "_draw_image", killed)
+    monkeypatch.setattr(dataset, "get_context", lambda how: get_context("fork"))
+
+    with pytest.raises(HwlError, match="was killed, most likely because memory ran out; end"):
+        make_puppets(PuppetConfig(str(tmp_path / "puppets"), 1, 1), processes=1)
+
+    assert list(tmp_path.iterdir()) == []

@@ -103,15 +103,22 @@ def test_the_model_card_has_accuracy_with_its_interval_limits_and_licence(runs: 
     assert "drawn puppets only" in card and "MIT" in card and "epochs: x" in card
 
 
-def test_runs_csv_says_from_which_commit_and_machine_each_run_is(runs: Path) -> None:
+def test_runs_csv_says_from_which_commit_and_machine_each_run_is_and_which_is_not_as_the_others(
+    runs: Path,
+) -> None:
     git = {"commit": "d" * 40, "dirty": False}
     run(runs / "embedded/evaluate/ours-seed1", git=git)
     published(runs)
 
-    table = pd.read_csv(runs.parent / "results/embedded/runs.csv").set_index("run")
+    table = pd.read_csv(runs.parent / "results/embedded/runs.csv", keep_default_na=False)
+    table = table.set_index("run")
     assert table.loc["evaluate/ours-seed1", "commit"] == "d" * 40
     assert table.loc["evaluate/ours-seed0", "commit"] == "c" * 40
     assert set(table["cpu"]) == {"A CPU"}
+    differs = table["differs_from_most_in"]
+    assert differs["evaluate/ours-seed1"] == "commit" and set(
+        differs.drop("evaluate/ours-seed1")
+    ) == {""}
 
 
 @pytest.mark.parametrize("git", [None, {"commit": "c" * 40, "dirty": True}])
@@ -159,3 +166,18 @@ def test_publishing_again_replaces_the_profile_whole(runs: Path) -> None:
 
     assert "embedded/stale.csv" not in published(runs)
     assert sorted(p.name for p in (runs.parent / "results").iterdir()) == ["embedded"]
+
+
+@pytest.mark.parametrize("name", ["git", "hardware", "packages", "finished_utc", "inputs"])
+def test_a_foreign_record_is_told_in_one_line_and_nothing_is_published(
+    name: str, runs: Path
+) -> None:
+    path = runs / "embedded/train/ours-seed0/run.json"
+    record = read_json(path)
+    del record[name]
+    path.write_text(json.dumps(record))
+
+    with pytest.raises(HwlError, match=f"train/ours-seed0/run.json has no entry '{name}"):
+        published(runs)
+
+    assert not (runs.parent / "results/embedded").exists()

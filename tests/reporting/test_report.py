@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import nbformat
 import pandas as pd
+import pytest
 
+from hwl.errors import HwlError
 from hwl.files import write_json, write_table
 from hwl.reporting.page import write_report_page
 from hwl.reporting.report import (
@@ -108,3 +111,35 @@ def test_packages_that_are_not_installed_are_not_among_the_conditions(tmp_path: 
     text = conditions(ReportConfig("report", str(tmp_path)))
 
     assert "torch 2.6" in text and "onnx" not in text
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{}", r"run\.json has no entry '(config\.data|git)'"),
+        ("[]", r"run\.json holds no record of a run"),
+        ('{"config": {"lr": 1}, "git": null}', r"no entry '(config\.data|hardware\.cpu)'"),
+    ],
+)
+@pytest.mark.parametrize("reader", [evaluations, conditions])
+def test_a_foreign_record_is_told_in_one_line(
+    reader: Callable[[ReportConfig], object], content: str, message: str, tmp_path: Path
+) -> None:
+    evaluated(tmp_path, "a-seed0", {**PROTOCOL, **NUMBERS})
+    (tmp_path / "evaluate/a-seed0/run.json").write_text(content)
+
+    with pytest.raises(HwlError, match=message) as told:
+        reader(ReportConfig("report", str(tmp_path)))
+
+    assert "\n" not in str(told.value)
+
+
+def test_the_conditions_name_a_run_of_another_machine(tmp_path: Path) -> None:
+    for name in ("a-seed0", "b-seed0", "c-seed0"):
+        evaluated(tmp_path, name, {**PROTOCOL, **NUMBERS})
+    path = tmp_path / "evaluate/b-seed0/run.json"
+    path.write_text(path.read_text().replace("A CPU", "Another"))
+
+    text = conditions(ReportConfig("report", str(tmp_path)))
+
+    assert "other code or machines than most**: evaluate/b-seed0 (cpu)" in text
