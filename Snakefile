@@ -16,7 +16,7 @@ import sys
 from snakemake.exceptions import WorkflowError
 
 from hwl.errors import HwlError
-from hwl.runs.profile import check_profile
+from hwl.studies.profile import check_profile
 
 # As a default and not as a base: a profile must not inherit another one's data or variants.
 if "profile" not in config:

@@ -1,8 +1,9 @@
-"""The parameters that stand in a notebook are those of the embedded profile."""
+"""The parameters that stand in a notebook are those of the embedded profile, or a job's own."""
 
 from __future__ import annotations
 
 import ast
+from dataclasses import asdict
 from typing import Any
 
 import nbformat
@@ -12,6 +13,7 @@ import yaml
 from hwl.execute import NOTEBOOKS
 from hwl.paths import PROJECT
 from hwl.puppets.config import PuppetConfig
+from hwl.speed.config import SpeedConfig
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +43,7 @@ def wanted(name: str, profile: dict[str, Any]) -> dict[str, object]:
     if name == "4_ablations":
         return {"variants": profile["compare"], "baseline": profile["compare"][0]}
     if name == "5_speed":  # by hand it measures everything; the profile has minutes for a part
-        return {}
+        return asdict(SpeedConfig(output="runs/embedded/speed"))
     return {"runs": f"runs/{profile['profile']}"}
 
 

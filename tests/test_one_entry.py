@@ -18,7 +18,8 @@ from hwl.inference.fastest import fastest
 from hwl.inference.runtimes import RUNTIMES, prepare
 from hwl.models import MODELS, create_model, load_model
 from hwl.reporting.speed_figures import accuracy_over_speed, speed_heatmap
-from hwl.speed.comparison import SpeedConfig, compare_speed
+from hwl.speed.comparison import compare_speed, complete
+from hwl.speed.config import SpeedConfig
 from hwl.speed.counting import counting_table
 from hwl.speed.tables import best_batches, paper_figure_points
 from hwl.training.config import TrainConfig
@@ -80,7 +81,7 @@ def test_a_model_and_a_runtime_are_compared_by_default_and_drawn(
     config = SpeedConfig(output="run", input_height=SIZE[0], input_width=SIZE[1], **how)
 
     latencies = compare_speed(config).latencies
-    sizes = counting_table(config.models, SIZE)
+    sizes = counting_table(complete(config).models, SIZE)
     accuracy = pd.DataFrame({"model": ["ours", NAME], "precision": "float32", "AP": [0.5, 0.4]})
     points = paper_figure_points(latencies, sizes, accuracy)
 

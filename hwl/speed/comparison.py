@@ -6,26 +6,14 @@ import gc
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Annotated, ClassVar
 
 import pandas as pd
 import torch
-from msgspec import Meta
 from torch import Tensor, nn
 
 from hwl.codec import HeatmapCodec
-from hwl.config import (
-    BatchSize,
-    Count,
-    FilePath,
-    InputSide,
-    Name,
-    OptionalPath,
-    Threads,
-    check,
-)
 from hwl.data.annotations import Annotations, load_split
 from hwl.errors import HwlError
 from hwl.inference.export import calibration_crops
@@ -34,6 +22,7 @@ from hwl.inference.runtimes import RUNTIMES, prepare, unavailable
 from hwl.models import MODELS, Description, PoseNet, create_model
 from hwl.progress import progress
 from hwl.skeletons import COCO, Skeleton
+from hwl.speed.config import SpeedConfig
 from hwl.speed.counting import CONVOLUTIONS, count
 from hwl.speed.end_to_end import crowded, time_end_to_end
 from hwl.speed.latency import Models, Row, Setting, differences, time_models
@@ -41,36 +30,6 @@ from hwl.speed.memory import peak_memory
 from hwl.speed.tables import EAGER, stage_choice, with_ratios
 
 SAMPLES = 8  # crops on which runtimes are compared with eager, and which calibrate without data
-
-
-@dataclass(frozen=True)
-class SpeedConfig:
-    """A speed comparison on this machine."""
-
-    kind: ClassVar[str] = "speed"
-    output: FilePath  # the run's folder
-    models: list[Name] = field(default_factory=list)  # names of create_model (empty: all)
-    # Of hwl.inference.runtimes (empty: all); eager must be one.
-    runtimes: list[Name] = field(default_factory=list)
-    input_height: InputSide = 256  # pixels
-    input_width: InputSide = 192  # pixels
-    threads: list[Threads] = field(default_factory=lambda: [1, 0])  # CPU threads (0: all cores)
-    batches: list[BatchSize] = field(default_factory=lambda: [1, 8, 32])  # images a forward pass
-    rounds: Annotated[int, Meta(ge=1, le=10_000)] = 20  # interleaved measurements of each model
-    data: OptionalPath = ""  # folder in COCO's layout (empty: random images, model alone)
-    split: Name = "val2017"  # whose images are measured from file to keypoints
-    calibration_split: Name = "train2017"  # whose persons calibrate int8
-    images: Count = 100  # measured from file to keypoints, those with the most persons
-    memory: bool = False  # measure peak memory too, one process a model (Linux)
-    # Folder of evaluation runs <model>-seed0, for the figure (empty: none).
-    accuracy: OptionalPath = ""
-
-    def __post_init__(self) -> None:
-        """Check every value and put all names in place of none; raises HwlError."""
-        check(self)
-        # A frozen dataclass can be completed in no other way.
-        object.__setattr__(self, "models", self.models or list(MODELS))
-        object.__setattr__(self, "runtimes", self.runtimes or list(RUNTIMES))
 
 
 @dataclass(frozen=True)
@@ -96,6 +55,13 @@ class Speed:
     end_to_end: pd.DataFrame
 
 
+def complete(config: SpeedConfig) -> SpeedConfig:
+    """The configuration with the names of all models and runtimes in place of none."""
+    return replace(
+        config, models=config.models or list(MODELS), runtimes=config.runtimes or list(RUNTIMES)
+    )
+
+
 def compare_speed(config: SpeedConfig) -> Speed:
     """Time models in runtimes on the CPU by threads and, where there is one, on the GPU.
 
@@ -104,6 +70,7 @@ def compare_speed(config: SpeedConfig) -> Speed:
     Raises:
         HwlError: a setting that cannot be measured, or data that cannot be used.
     """
+    config = complete(config)
     _check(config)
     size = (config.input_height, config.input_width)
     annotations = load_split(Path(config.data), config.split) if config.data else None

@@ -14,7 +14,8 @@ from hwl.errors import HwlError
 from hwl.inference.predictor import Model
 from hwl.skeletons import COCO
 from hwl.speed import comparison, latency
-from hwl.speed.comparison import SpeedConfig, compare_speed
+from hwl.speed.comparison import compare_speed
+from hwl.speed.config import SpeedConfig
 
 Prepared = list[tuple[str, str, int, str]]
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,7 +12,7 @@ import yaml
 
 from hwl.errors import HwlError
 from hwl.paths import PROJECT
-from hwl.runs.profile import check_profile
+from hwl.studies.profile import check_profile
 
 # Those of the graph; a profile of another kind has no recipe.
 PROFILES = [
@@ -45,10 +48,30 @@ def test_a_missing_key_is_named(key: str) -> None:
         ({"cores_per_run": 0}, "'cores_per_run' is 0: it must be a whole number from 1"),
         ({"seeds": {"our": [0]}}, "'seeds' has 'our', which is not one of its variants ours"),
         ({"compare": ["msee"]}, "'compare' has 'msee', which is not one of its variants"),
+        ({"recipe": {"epoch": 5}}, "'recipe': unknown parameter 'epoch'; did you mean 'epochs'"),
+        ({"recipe": {"lr": "1e-3"}}, "'recipe': parameter 'lr' is '1e-3': it must be a number"),
+        ({"recipe": {"seed": 3}}, "'recipe' has 'seed', which the graph sets: leave it out"),
+        (
+            {"variants": {"ours": {}, "mse": {"batch_size": 0}}},
+            "'variants.mse': parameter 'batch_size' is 0: it must be a whole number from 1",
+        ),
+        ({"protocol": {"flips": True}}, "'protocol': unknown parameter 'flips'"),
+        ({"protocol": {"weights": "w"}}, "'protocol' has 'weights', which the graph sets"),
+        ({"puppets": {"val_images": -1}}, "'puppets': parameter 'val_images' is -1"),
+        ({"speed": {"speed": {"rounds": 0}}}, "'speed.speed': parameter 'rounds' is 0"),
     ],
 )
 def test_a_wrong_key_is_named(change: dict, message: str) -> None:
-    with pytest.raises(HwlError, match=message) as caught:
+    with pytest.raises(HwlError, match=re.escape(message)) as caught:
         check_profile({**embedded(), **change})
 
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(caught.value) and str(caught.value).startswith("profile 'embedded': ")
+
+
+def test_reading_a_profile_loads_nothing_heavy() -> None:
+    """Each job of the graph reads it again."""
+    code = "import sys, hwl.studies.profile; print(sorted({'torch', 'pandas'} & set(sys.modules)))"
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,97 @@
+"""A profile: what the graph of the paper is told, checked before anything is made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from hwl.config import Count, FilePath, Name, OptionalName, OptionalPath, build, check
+from hwl.errors import HwlError
+from hwl.evaluation.config import EvaluateConfig
+from hwl.puppets.config import PuppetConfig
+from hwl.speed.config import SpeedConfig
+from hwl.training.config import TrainConfig
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Config = type["DataclassInstance"]
+
+# What the graph gives each job itself.
+OWN: dict[Config, tuple[str, ...]] = {
+    TrainConfig: ("output", "seed"),
+    EvaluateConfig: ("output", "weights"),
+    PuppetConfig: ("folder",),
+    SpeedConfig: ("output",),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profile:
+    """The keys of a file of profiles/."""
+
+    profile: Name  # its name, and the folder of its runs
+    data: FilePath  # folder in COCO's layout
+    detections: OptionalPath = ""  # detected boxes of its validation split
+    puppets: dict = field(default_factory=dict)  # fields of PuppetConfig, where the data are drawn
+    cores_per_run: Count  # of a training or an evaluation
+    recipe: dict  # parameters of 1_train
+    protocol: dict  # parameters of 2_evaluate
+    variants: dict[str, dict]  # changes to the recipe by the variant's name
+    seeds: dict[str, list[int]]  # by the variant's name; others have seed 0
+    compare: list[Name] = field(default_factory=list)  # variants of 4_ablations, the baseline first
+    published_weights: dict = field(default_factory=dict)  # model cards by the name of a run
+    int8: OptionalName = ""  # runtime to evaluate all in too
+    speed: dict[str, dict]  # parameters of 5_speed by the name of its run
+
+    def __post_init__(self) -> None:
+        """Check every value; raises HwlError."""
+        check(self)
+
+
+def check_profile(values: Mapping[str, object]) -> None:
+    """Check a profile, as snakemake reads it, down to every parameter that it gives a job.
+
+    Raises:
+        HwlError: a key is missing, unknown or of another type, `seeds` or `compare` names no
+            variant, or a job would refuse a parameter; it names the profile and the entry.
+    """
+    try:
+        profile = build(Profile, values)
+        for name in ("seeds", "compare"):
+            for variant in getattr(profile, name):
+                if variant not in profile.variants:
+                    raise HwlError(
+                        f"'{name}' has '{variant}', which is not one of its variants "
+                        f"{', '.join(profile.variants)}"
+                    )
+        for entry, job, given in _jobs(profile):
+            _check_job(entry, job, given)
+    except HwlError as error:
+        raise HwlError(f"profile '{values.get('profile', '')}': {error}") from None
+
+
+def _jobs(profile: Profile) -> Iterator[tuple[str, Config, dict]]:
+    """Each entry that tells a job its parameters: its name, the job's configuration, and they."""
+    recipe = {"data": profile.data, **profile.recipe}
+    yield "recipe", TrainConfig, recipe
+    for name, changes in profile.variants.items():
+        yield f"variants.{name}", TrainConfig, {**recipe, **changes}
+    yield "protocol", EvaluateConfig, {"data": profile.data, **profile.protocol}
+    yield "puppets", PuppetConfig, profile.puppets
+    for name, setting in profile.speed.items():
+        given = {key: value for key, value in setting.items() if key != "environment"}
+        yield f"speed.{name}", SpeedConfig, given
+
+
+def _check_job(entry: str, job: Config, given: Mapping[str, object]) -> None:
+    """HwlError unless a job takes these parameters, which are told in an entry of a profile."""
+    for name in OWN[job]:
+        if name in given:
+            raise HwlError(f"'{entry}' has '{name}', which the graph sets: leave it out")
+    paths = {name: "runs" for name in OWN[job] if name != "seed"}
+    try:
+        build(job, {**paths, **given})
+    except HwlError as error:
+        raise HwlError(f"'{entry}': {error}") from None
