@@ -16,6 +16,7 @@ import sys
 from snakemake.exceptions import WorkflowError
 
 from hwl.errors import HwlError
+from hwl.speed.repeated import runs_of
 from hwl.studies.profile import check_profile
 
 # As a default and not as a base: a profile must not inherit another one's data or variants.
@@ -36,7 +37,7 @@ VARIANTS = config["variants"]
 RUNS = [
     f"{variant}-seed{seed}" for variant in VARIANTS for seed in config["seeds"].get(variant, [0])
 ]
-SPEEDS = config["speed"]  # settings of 5_speed by the name of their run
+SPEEDS = runs_of(config["speed"])  # parameters of 5_speed by the name of their run
 
 
 wildcard_constraints:
@@ -90,7 +91,7 @@ rule report:
         expand(f"{OUT}/train/{{run}}/best.safetensors", run=RUNS),
         [f"{OUT}/evaluate_int8/{run}/notebook.html" for run in RUNS if "int8" in config],
         [f"{OUT}/ablations/notebook.html"] if "compare" in config else [],
-        f"{OUT}/loss_weights/notebook.html",
+        [f"{OUT}/loss_weights/notebook.html"] if "ours" in VARIANTS else [],
         expand(f"{OUT}/{{setting}}/notebook.html", setting=SPEEDS),
     output:
         page=f"{OUT}/index.html",

@@ -143,3 +143,28 @@ def test_a_notebook_whose_cells_are_run_again_leaves_the_same_run(
 
     assert lasting(output) == first
     assert not output.with_name(f"{output.name}.partial").exists()
+
+
+@pytest.mark.slow
+def test_2_evaluate_takes_the_images_of_test_dev_which_have_no_annotations(
+    trained: Path, puppets: Path, tmp_path: Path
+) -> None:
+    truth = json.loads((puppets / "annotations/person_keypoints_val2017.json").read_text())
+    listing = {name: truth[name] for name in ("info", "licenses", "images")}
+    # The list that COCO gives out, whose categories have no keypoints.
+    listing["categories"] = [{"id": 1, "name": "person", "supercategory": "person"}]
+    (tmp_path / "data/annotations").mkdir(parents=True)
+    (tmp_path / "data/annotations/image_info_test-dev2017.json").write_text(json.dumps(listing))
+    shutil.copytree(puppets / "val2017", tmp_path / "data/test2017")
+    values = jobs_of(tmp_path, puppets, tmp_path)["2_evaluate"]
+    values |= {"weights": str(trained / "best.safetensors")}
+    values |= {"data": str(tmp_path / "data"), "split": "test-dev2017"}
+
+    notebooks.run(notebooks.NOTEBOOKS / "2_evaluate.ipynb", values)
+
+    run = tmp_path / "evaluate/ours-seed0"
+    results = json.loads((run / "keypoints_test-dev2017_results.json").read_text())
+    assert {one["image_id"] for one in results} <= {image["id"] for image in listing["images"]}
+    numbers = json.loads((run / "metrics.json").read_text())
+    assert results and numbers["images"] == len(listing["images"]) and "AP" not in numbers
+    assert not list(run.glob("*.png"))  # there is no truth to draw beside

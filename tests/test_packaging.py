@@ -15,6 +15,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from hwl.puppets.config import PuppetConfig
+from hwl.runs.provenance import recorded_packages
 from hwl.training.config import TrainConfig
 
 tomllib = pytest.importorskip("tomllib", reason="reads TOML with Python 3.11's own module")
@@ -48,6 +49,10 @@ def test_environment_and_pyproject_have_equal_bounds() -> None:
     )
 
     assert environment_bounds() == wanted
+
+
+def test_a_runs_record_has_the_versions_of_all_that_the_runtimes_need() -> None:
+    assert set(bounds(pyproject()["optional-dependencies"]["runtimes"])) <= set(recorded_packages())
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ import cv2
 import msgspec
 import numpy as np
 
+from hwl.data.images import read_image
 from hwl.errors import HwlError
 from hwl.paths import PROJECT
 from hwl.progress import progress
@@ -105,11 +106,8 @@ def _copy(image: Image, persons: Persons, folder: Path, long_side: int) -> tuple
     if long_side and max(size) > long_side:
         longer = max(size)
         size = (round(width * long_side / longer), round(height * long_side / longer))
-        pixels = cv2.imread(str(source), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-        if pixels is None:
-            raise HwlError(f"{source} cannot be read: fetch it again by `hwl data coco`")
-        small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
-        jpeg = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1]
+        small = cv2.resize(read_image(source), size, interpolation=cv2.INTER_AREA)
+        jpeg = cv2.imencode(".jpg", small[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1]
         (folder / image["file_name"]).write_bytes(jpeg.tobytes())
     else:
         shutil.copyfile(source, folder / image["file_name"])

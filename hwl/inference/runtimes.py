@@ -87,10 +87,26 @@ def unavailable(name: str, device: str) -> str:
         return f"runtime '{name}' runs on {' and '.join(runtime.devices)}, not on {device}"
     if device == "cuda" and not torch.cuda.is_available():
         return f"runtime '{name}' on cuda needs a GPU, and PyTorch finds none"
-    if name == "compile" and device == "cpu" and not (shutil.which("g++") or shutil.which("clang")):
-        return "runtime 'compile' needs a C++ compiler: install g++ or use another runtime"
-    fault = missing_packages(*runtime.packages)
+    fault = missing_packages(*runtime.packages) or runtime.fault(device)
     return f"runtime '{name}': {fault}" if fault else ""
+
+
+def _no_fault(device: str) -> str:
+    return ""
+
+
+def _no_compiler(device: str) -> str:
+    if device == "cuda" or shutil.which("g++") or shutil.which("clang"):
+        return ""
+    return "needs a C++ compiler: install g++ or use another runtime"
+
+
+def _no_bfloat16(device: str) -> str:
+    import openvino
+
+    if "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        return ""
+    return "this processor does not multiply in bfloat16: use 'openvino'"
 
 
 def _check(
@@ -232,31 +248,35 @@ def _onnxruntime(
     )
 
 
-def _openvino(
-    model: PoseNet, size: Size, calibration: Tensor | None, device: torch.device
-) -> Model:
-    import openvino
+def _openvino(precision: str) -> Build:
+    """OpenVINO at a precision; its own choice is bf16 where the processor has it, else f32."""
 
-    core = openvino.Core()
-    content = cached_onnx(model, size, calibration)
-    settings = {
-        # Its own choice is bfloat16 where the CPU has it.
-        "INFERENCE_PRECISION_HINT": "f32",
-        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-        "PERFORMANCE_HINT": "LATENCY",
-    }
+    def build(
+        model: PoseNet, size: Size, calibration: Tensor | None, device: torch.device
+    ) -> Model:
+        import openvino
 
-    def compile_for(count: int) -> Model:
-        # A batch left open costs a third of the speed.
-        graph = core.read_model(content)
-        graph.reshape([count, 3, *size])
-        request = core.compile_model(graph, "CPU", settings).create_infer_request()
-        # The answer is copied, for the next request writes there again.
-        return lambda images: torch.from_numpy(
-            request.infer({0: images.contiguous().numpy()}, share_inputs=True)[0]
-        )
+        core = openvino.Core()
+        content = cached_onnx(model, size, calibration)
+        settings = {
+            "INFERENCE_PRECISION_HINT": precision,
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            "PERFORMANCE_HINT": "LATENCY",
+        }
 
-    return FixedBatches(compile_for)
+        def compile_for(count: int) -> Model:
+            # A batch left open costs a third of the speed.
+            graph = core.read_model(content)
+            graph.reshape([count, 3, *size])
+            request = core.compile_model(graph, "CPU", settings).create_infer_request()
+            # The answer is copied, for the next request writes there again.
+            return lambda images: torch.from_numpy(
+                request.infer({0: images.contiguous().numpy()}, share_inputs=True)[0]
+            )
+
+        return FixedBatches(compile_for)
+
+    return build
 
 
 @dataclass(frozen=True)
@@ -268,12 +288,14 @@ class Runtime:
         devices: where it runs, of "cpu" and "cuda".
         build: makes the model of a model.
         packages: what must be installed beside hwl's own needs.
+        fault: device -> what else this machine lacks for it, empty where nothing.
     """
 
     precision: str
     devices: tuple[str, ...]
     build: Build
     packages: tuple[str, ...] = ()
+    fault: Callable[[str], str] = _no_fault
 
 
 BOTH, CPU, CUDA = ("cpu", "cuda"), ("cpu",), ("cuda",)
@@ -282,11 +304,14 @@ FLOAT, HALF = torch.float32, torch.bfloat16
 RUNTIMES = {
     "eager": Runtime("float32", BOTH, _eager),
     "fused": Runtime("float32", BOTH, _fused(FLOAT)),
-    "compile": Runtime("float32", BOTH, _compiled(FLOAT)),
+    "compile": Runtime("float32", BOTH, _compiled(FLOAT), fault=_no_compiler),
     "onnxruntime": Runtime("float32", CPU, _onnxruntime, EXPORTER),
-    "openvino": Runtime("float32", CPU, _openvino, (*EXPORTER, "openvino")),
+    "openvino": Runtime("float32", CPU, _openvino("f32"), (*EXPORTER, "openvino")),
     "onnxruntime-int8": Runtime("int8", CPU, _onnxruntime, (*EXPORTER, "nncf")),
-    "openvino-int8": Runtime("int8", CPU, _openvino, (*EXPORTER, "openvino", "nncf")),
+    "openvino-int8": Runtime("int8", CPU, _openvino("f32"), (*EXPORTER, "openvino", "nncf")),
+    "openvino-bf16": Runtime(
+        "bfloat16", CPU, _openvino("bf16"), (*EXPORTER, "openvino"), _no_bfloat16
+    ),
     "eager-bf16": Runtime("bfloat16", CUDA, _fused(HALF)),
     "compile-bf16": Runtime("bfloat16", CUDA, _compiled(HALF)),
     "cuda-graph": Runtime("float32", CUDA, _cuda_graph(FLOAT)),

@@ -34,8 +34,11 @@ class ReportConfig:
 def evaluations(config: ReportConfig) -> pd.DataFrame:
     """One row a protocol of every evaluation run: data, training, protocol and numbers.
 
+    Returns:
+        Empty, with columns, where models were timed and none was evaluated.
+
     Raises:
-        HwlError: there is no evaluation run.
+        HwlError: there is no run.
     """
     tables = []
     for path in each(config, "evaluate*/*/protocols.csv"):
@@ -48,8 +51,10 @@ def evaluations(config: ReportConfig) -> pd.DataFrame:
         table.insert(3, "seed", trained.get("seed", ""))
         table.insert(4, "epochs", trained.get("epochs", ""))
         tables.append(table)
+    if not records(config):
+        raise HwlError(f"{config.runs} has no runs; `make reproduce` makes them")
     if not tables:
-        raise HwlError(f"{config.runs} has no evaluation runs; `make reproduce` makes them")
+        return pd.DataFrame(columns=["run", "boxes", "flip"])
     # Keypoints' own numbers of PCK runs stay in their tables.
     shown = [column for column in pd.concat(tables) if not column.startswith(("left_", "right_"))]
     return pd.concat(tables)[shown].drop(
@@ -92,8 +97,10 @@ def comparison_table(compared: pd.DataFrame) -> HTML | Markdown:
     return html_table(shown[~counts], comparison_summary(compared))
 
 
-def accuracy(table: pd.DataFrame) -> HTML:
+def accuracy(table: pd.DataFrame) -> HTML | Markdown:
     """`evaluations` as wide as a page: run, protocol, numbers, the interval in their own column."""
+    if not len(table):
+        return Markdown("*No model was evaluated.*")
     shown = pd.DataFrame({"run": table["run"]})
     flips = ["flip test" if flip else "no flip test" for flip in table["flip"]]
     shown["boxes"], shown["flip"] = table["boxes"], flips
@@ -131,6 +138,29 @@ def links_of(config: ReportConfig, run: str) -> str:
         found += [f'<a href="{page}">{folder}</a>'] * (root / page).exists()
         found += [f'<a href="{log}">log</a>'] * (root / log).exists()
     return ", ".join(found)
+
+
+def speed_table(speeds: pd.DataFrame) -> HTML | Markdown:
+    """`hwl.speed.repeated.over_runs` as a page shows it: a row a model, a column a runtime.
+
+    Each cell has the median over runs and, of several, the range. The peak matrix-multiply rate
+    stands beside, which tells how fast the machine was then.
+    """
+    if not len(speeds):
+        return Markdown("*No model was timed.*")
+    form = [
+        f"{row.FPS:.1f}" + f" ({row.FPS_low:.1f} to {row.FPS_high:.1f})" * (row.runs > 1)
+        for row in speeds.itertuples()
+    ]
+    where = ["setting", "device", "threads", "batch"]
+    shown = speeds.assign(FPS=form).pivot_table(
+        index=[*where, "model"], columns="runtime", values="FPS", aggfunc="first", sort=False
+    )
+    beside = speeds.groupby([*where, "model"], sort=False)
+    shown["runs"] = beside["runs"].max()
+    shown["peak GFLOP/s"] = beside["peak_GFLOP/s"].median().map("{:.0f}".format)
+    caption = "Images a second: the median over runs, in parentheses their range."
+    return html_table(shown.reset_index().fillna(""), caption)
 
 
 def html_table(

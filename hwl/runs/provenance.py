@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 PACKAGES = ("hwl", "torch", "torchvision", "numpy", "opencv-python-headless", "pycocotools")
-OPTIONAL_PACKAGES = ("onnx", "onnxruntime", "openvino", "nncf")  # what the runtimes need
 # Environment variables that change numbers or speed, by how their names start.
 VARIABLES: tuple[str, ...] = (
     *("OMP_", "KMP_", "MKL_", "OPENBLAS_", "ONEDNN_", "DNNL_", "MALLOC_", "GLIBC_TUNABLES"),
@@ -73,7 +72,7 @@ def provenance(config: DataclassInstance, inputs: Mapping[str, Path]) -> dict[st
         "inputs": fingerprints(inputs),
         "git": _git(),
         "code": code_fingerprint(),
-        "packages": {name: _version(name) for name in (*PACKAGES, *OPTIONAL_PACKAGES)},
+        "packages": {name: _version(name) for name in recorded_packages()},
         "python": platform.python_version(),
         "environment": {
             name: relative(value)
@@ -85,6 +84,16 @@ def provenance(config: DataclassInstance, inputs: Mapping[str, Path]) -> dict[st
         "load_average": [round(value, 2) for value in os.getloadavg()],
         "finished_utc": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
+
+
+def recorded_packages() -> list[str]:
+    """The packages whose versions a record has: those that compute, and the runtimes' extra."""
+    try:
+        needs = importlib.metadata.requires("hwl") or []
+    except importlib.metadata.PackageNotFoundError:
+        needs = []
+    runtimes = [need for need in needs if re.search(r"extra == .runtimes.", need)]
+    return [*PACKAGES, *(re.split(r"[^\w.-]", need, maxsplit=1)[0] for need in runtimes)]
 
 
 def recorded_config(record: Path) -> dict[str, object]:

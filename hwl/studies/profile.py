@@ -6,11 +6,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from hwl.config import Count, FilePath, Name, OptionalName, OptionalPath, build, check
+from hwl.config import Count, FilePath, Name, OptionalName, OptionalPath, build, check, checked
 from hwl.errors import HwlError
 from hwl.evaluation.config import EvaluateConfig
 from hwl.puppets.config import PuppetConfig
 from hwl.speed.config import SpeedConfig
+from hwl.speed.repeated import REPEATS, runs_of
 from hwl.training.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -43,7 +44,8 @@ class Profile:
     compare: list[Name] = field(default_factory=list)  # variants of 4_ablations, the baseline first
     published_weights: dict = field(default_factory=dict)  # model cards by the name of a run
     int8: OptionalName = ""  # runtime to evaluate all in too
-    speed: dict[str, dict]  # parameters of 5_speed by the name of its run
+    # Parameters of 5_speed by the name of its run, with `repeats` and variables of `environment`.
+    speed: dict[str, dict]
 
     def __post_init__(self) -> None:
         """Check every value; raises HwlError."""
@@ -66,6 +68,8 @@ def check_profile(values: Mapping[str, object]) -> None:
                         f"'{name}' has '{variant}', which is not one of its variants "
                         f"{', '.join(profile.variants)}"
                     )
+        for setting in profile.speed.values():
+            checked(REPEATS, setting.get(REPEATS, 1), Count)
         for entry, job, given in _jobs(profile):
             _check_job(entry, job, given)
     except HwlError as error:
@@ -80,7 +84,7 @@ def _jobs(profile: Profile) -> Iterator[tuple[str, Config, dict]]:
         yield f"variants.{name}", TrainConfig, {**recipe, **changes}
     yield "protocol", EvaluateConfig, {"data": profile.data, **profile.protocol}
     yield "puppets", PuppetConfig, profile.puppets
-    for name, setting in profile.speed.items():
+    for name, setting in runs_of(profile.speed).items():
         given = {key: value for key, value in setting.items() if key != "environment"}
         yield f"speed.{name}", SpeedConfig, given
 

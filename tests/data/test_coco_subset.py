@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import cv2
@@ -116,6 +117,23 @@ def test_a_missing_official_file_is_named_and_nothing_left(
         make_coco_subset(coco, tmp_path / "subset", lists)
 
     assert list(tmp_path.glob("subset*")) == []
+
+
+def test_an_image_that_is_cut_short_is_named(coco: Path, lists: Path, tmp_path: Path) -> None:
+    path = coco / "train2017/000000000001.jpg"
+    path.write_bytes(path.read_bytes()[:-200])
+
+    with pytest.raises(HwlError, match=r"0001\.jpg: cannot be decoded"):
+        make_coco_subset(coco, tmp_path / "subset", lists)
+
+
+def test_a_folder_whose_name_is_not_utf8_is_refused_and_does_not_end_the_interpreter(
+    coco: Path, lists: Path, tmp_path: Path
+) -> None:
+    other = coco.rename(tmp_path / os.fsdecode(b"coco-\xff"))
+
+    with pytest.raises(HwlError, match="is not UTF-8; rename it"):
+        make_coco_subset(other, tmp_path / "subset", lists)
 
 
 def test_an_image_that_is_in_no_official_split_is_named(

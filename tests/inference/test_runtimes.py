@@ -37,6 +37,34 @@ def images(count: int) -> Tensor:
     return torch.randn(count, 3, *SIZE, generator=torch.Generator().manual_seed(5))
 
 
+def test_openvino_in_bfloat16_is_near_float32_where_the_processor_has_it(
+    ordinary: Callable[..., PoseNet],
+) -> None:
+    skip_unless_available("openvino-bf16")
+    model = ordinary()
+
+    found = prepare(model, "openvino-bf16", SIZE)(images(2))
+
+    with torch.inference_mode():
+        expected = model(images(2))
+    assert found.dtype == torch.float32 and not torch.equal(found, expected)
+    assert np.corrcoef(found.numpy().ravel(), expected.numpy().ravel())[0, 1] > 0.99
+
+
+def test_openvino_in_bfloat16_is_refused_where_the_processor_has_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    openvino = pytest.importorskip("openvino")
+    monkeypatch.setattr(openvino.Core, "get_property", lambda *_: ["FP32", "INT8"])
+
+    told = unavailable("openvino-bf16", "cpu")
+
+    assert (
+        told
+        == "runtime 'openvino-bf16': this processor does not multiply in bfloat16: use 'openvino'"
+    )
+
+
 def skip_unless_available(name: str) -> None:
     if reason := unavailable(name, "cpu"):
         pytest.skip(reason)

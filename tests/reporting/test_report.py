@@ -21,6 +21,7 @@ from hwl.reporting.report import (
     evaluations,
     html_table,
     links,
+    speed_table,
     summary,
     trainings,
 )
@@ -143,3 +144,48 @@ def test_the_conditions_name_a_run_of_another_machine(tmp_path: Path) -> None:
     text = conditions(ReportConfig("report", str(tmp_path)))
 
     assert "other code or machines than most**: evaluate/b-seed0 (cpu)" in text
+
+
+def test_the_speed_table_has_medians_with_their_range_and_the_peak_rate() -> None:
+    where = {"setting": "speed", "device": "cpu", "threads": 1, "batch": 1, "model": "ours"}
+    speeds = pd.DataFrame(
+        [
+            {
+                **where,
+                "runtime": "eager",
+                "runs": 3,
+                "FPS": 30.0,
+                "FPS_low": 28.0,
+                "FPS_high": 35.5,
+            },
+            {
+                **where,
+                "runtime": "fused",
+                "runs": 1,
+                "FPS": 50.0,
+                "FPS_low": 50.0,
+                "FPS_high": 50.0,
+            },
+        ]
+    ).assign(**{"peak_GFLOP/s": 170.4})
+
+    page = speed_table(speeds).data
+
+    assert "<td>30.0 (28.0 to 35.5)</td>" in page and "<td>50.0</td>" in page
+    assert "peak GFLOP/s" in page and "<td>170</td>" in page
+
+
+def test_a_profile_that_times_and_evaluates_nothing_has_a_page(tmp_path: Path) -> None:
+    (tmp_path / "speed").mkdir()
+    write_json(tmp_path / "speed/run.json", {"git": None})
+    config = ReportConfig("report", str(tmp_path))
+
+    table = evaluations(config)
+
+    assert "No model was evaluated" in accuracy(table).data
+    assert not len(table) and "<td>" not in trainings(config, table).data
+
+
+def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(HwlError, match="has no runs; `make reproduce` makes them"):
+        evaluations(ReportConfig("report", str(tmp_path)))

@@ -170,10 +170,7 @@ def test_provenance_says_what_made_a_run(tmp_path: Path) -> None:
     assert made["inputs"] == {"val": "val.json sha256:ba7816bf8f01cfea"}
     assert made["packages"]["torch"] == torch.__version__.partition("+")[0]
     assert all(made["packages"][name] for name in provenance_module.PACKAGES)
-    assert set(made["packages"]) == {
-        *provenance_module.PACKAGES,
-        *provenance_module.OPTIONAL_PACKAGES,
-    }
+    assert {*provenance_module.PACKAGES, "onnxruntime", "openvino"} <= set(made["packages"])
     assert made["hardware"]["cpu"] and made["hardware"]["cores"] >= 1
     assert made["hardware"]["threads"] == torch.get_num_threads()
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", made["finished_utc"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ import yaml
 from hwl.errors import HwlError
 from hwl.paths import PROJECT
 from hwl.runs import graph
+from hwl.speed.repeated import runs_of
 
 Commands = list[list[str]]
 
@@ -130,7 +132,7 @@ def test_every_published_folder_is_a_target_of_its_profile(path: Path) -> None:
     profile = yaml.safe_load(path.read_text())
     runs = [f"{v}-seed{s}" for v in profile["variants"] for s in profile["seeds"].get(v, [0])]
     targets = {f"{kind}/{run}" for kind in ("train", "evaluate", "evaluate_int8") for run in runs}
-    targets |= {"loss_weights", "ablations", "report", *profile["speed"]}
+    targets |= {"loss_weights", "ablations", "report", *runs_of(profile["speed"])}
     published = PROJECT / "results" / path.stem
 
     assert path.stem == profile["profile"]
@@ -147,3 +149,15 @@ def test_every_job_of_the_embedded_profile_keeps_what_it_says() -> None:
 
     assert len(jobs) == 9
     assert [job for job in jobs if " 2>&1 | tee runs/embedded/logs/" not in job] == []
+
+
+@pytest.mark.slow
+def test_the_profile_of_the_speed_alone_trains_nothing_and_runs_a_setting_several_times() -> None:
+    command = [sys.executable, "-m", "snakemake", "--dry-run", "--forceall", "--cores", "2"]
+    command += ["--nolock", "--configfile", "profiles/speed.yaml"]
+    dry = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True)
+
+    timed = re.findall(r"time the models: (\S+)", dry.stdout)
+    profile = yaml.safe_load((PROJECT / "profiles/speed.yaml").read_text())
+    assert sorted(timed) == sorted(runs_of(profile["speed"])) and len(timed) > len(profile["speed"])
+    assert "train" not in dry.stdout and "evaluate" not in dry.stdout

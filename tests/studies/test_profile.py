@@ -58,6 +58,10 @@ def test_a_missing_key_is_named(key: str) -> None:
         ({"protocol": {"flips": True}}, "'protocol': unknown parameter 'flips'"),
         ({"protocol": {"weights": "w"}}, "'protocol' has 'weights', which the graph sets"),
         ({"puppets": {"val_images": -1}}, "'puppets': parameter 'val_images' is -1"),
+        (
+            {"speed": {"speed": {"repeats": 0}}},
+            "parameter 'repeats' is 0: it must be a whole number",
+        ),
         ({"speed": {"speed": {"rounds": 0}}}, "'speed.speed': parameter 'rounds' is 0"),
     ],
 )
