@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
 import pytest
+from jupyter_client.manager import KernelManager, start_new_kernel
 from nbclient import NotebookClient
 from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
@@ -121,17 +123,28 @@ def lasting(folder: Path) -> dict[str, object]:
     return found
 
 
+@pytest.fixture(scope="module")
+def kernel() -> Iterator[KernelManager]:
+    """One kernel for all notebooks: what they import, it imports once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        manager, client = start_new_kernel(kernel_name="python3", cwd=str(notebooks.NOTEBOOKS))
+    client.stop_channels()
+    yield manager
+    manager.shutdown_kernel(now=True)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(path.stem for path in notebooks.NOTEBOOKS.glob("*.ipynb")))
 def test_a_notebook_whose_cells_are_run_again_leaves_the_same_run(
-    name: str, profile: Path, puppets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, profile: Path, puppets: Path, kernel: KernelManager, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     values = jobs_of(profile, puppets, tmp_path)[name]
     path = notebooks.NOTEBOOKS / f"{name}.ipynb"
     notebook = parameterize_notebook(load_notebook_node(str(path)), values)
-    cells = [(cell, i) for i, cell in enumerate(notebook.cells) if cell.cell_type == "code"]
-    client = NotebookClient(notebook, resources={"metadata": {"path": str(path.parent)}})
+    notebook.cells.append(nbformat.v4.new_code_cell("%reset -f"))  # for the next notebook
+    *cells, reset = [(cell, i) for i, cell in enumerate(notebook.cells) if cell.cell_type == "code"]
+    client = NotebookClient(notebook, km=kernel)
     output = Path(str(values["output"]))
 
     with client.setup_kernel():
@@ -140,6 +153,7 @@ def test_a_notebook_whose_cells_are_run_again_leaves_the_same_run(
         first = lasting(output)
         for cell, index in [*cells, cells[-1]]:  # all of them again, and the last once more
             client.execute_cell(cell, index)
+        client.execute_cell(*reset)
 
     assert lasting(output) == first
     assert not output.with_name(f"{output.name}.partial").exists()
