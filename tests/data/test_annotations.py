@@ -1,58 +1,19 @@
-"""Annotation files: what is read is right, and every fault is named with its file and entry."""
+"""Annotation files: what is read is right, and who can be learned from."""
 
 from __future__ import annotations
 
-import contextlib
 import json
-import re
 import time
-from collections.abc import Callable
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 
-from hwl.data.annotations import Annotations, load_annotations, load_detections, load_split
-from hwl.data.check import check_split
+from hwl.data.annotations import load_annotations, load_split
 from hwl.errors import HwlError
 from hwl.skeletons import COCO, LSP
 
-Content = dict[str, list]
-
-
-def person(number: int, image: int, **changes: object) -> dict[str, object]:
-    """Annotation `number` of a three-keypoint skeleton, its numbers told apart by that number."""
-    return {
-        "id": number,
-        "image_id": image,
-        "category_id": 1,
-        "bbox": [number, 2, 30, 40],
-        "area": 600.5 + number,
-        "keypoints": [number, 5, 2, number + 1.5, 6, 1, 0, 0, 0],
-        **changes,
-    }
-
-
-def content() -> Content:
-    """Two images whose ids are not in order, three persons, one of them a crowd."""
-    return {
-        "images": [
-            {"id": 70, "file_name": "b.png", "width": 40, "height": 30},
-            {"id": 30, "file_name": "a.png", "width": 20, "height": 10},
-        ],
-        "categories": [
-            {"id": 1, "name": "face", "keypoints": ["nose", "left_eye", "right_eye"]},
-            {"id": 2, "name": "cat"},
-        ],
-        "annotations": [person(11, 30), person(12, 70, iscrowd=1), person(13, 70, head_size=9.5)],
-    }
-
-
-def load(folder: Path, raw: Content) -> Annotations:
-    path = folder / "keypoints.json"
-    path.write_text(json.dumps(raw))
-    return load_annotations(path, folder)
+from .annotation_files import content, load, person
 
 
 def test_arrays_of_a_tiny_file_are_right(tmp_path: Path) -> None:
@@ -107,110 +68,6 @@ def test_test_dev_is_a_list_of_images_in_the_test_splits_folder(tmp_path: Path) 
     found = load_split(tmp_path, "test-dev2017")
 
     assert found.image_path(0) == tmp_path / "test2017/b.png" and not len(found.ids)
-
-
-def drop(key: str, index: int) -> Callable[[Content], object]:
-    return lambda raw: raw["annotations"][index].pop(key)
-
-
-def change(part: str, index: int, **values: object) -> Callable[[Content], object]:
-    return lambda raw: raw[part][index].update(values)
-
-
-FAULTS = {
-    "wrong type": (change("images", 1, width="wide"), r"Expected `int`.*images\[1\]\.width"),
-    "no area": (drop("area", 2), r"`area`.*annotations\[2\]"),
-    "too few keypoints": (change("annotations", 2, keypoints=[1, 2, 2]), "annotation 13 has 3 num"),
-    "annotation id twice": (change("annotations", 2, id=11), "id 11 occurs twice in 'annotations'"),
-    "image id twice": (change("images", 1, id=70), "id 70 occurs twice in 'images'"),
-    "unknown image": (change("annotations", 1, image_id=5), "annotation 12 is in image 5"),
-    "no keypoint names": (change("categories", 0, keypoints=[]), "no category lists 'keypoints'"),
-    "two keypoint sets": (change("categories", 1, keypoints=["tail"]), "more than one category"),
-    "no partner": (change("categories", 0, keypoints=["left_eye"]), "'left_eye' has no partner"),
-    "wrong flip pairs": (
-        change("categories", 0, flip_pairs=[["left_eye", "ear"]]),
-        "'flip_pairs' names 'ear'",
-    ),
-    "no images": (lambda raw: raw["images"].clear(), "data set is empty, 'images'"),
-    "no width": (change("images", 1, width=0), r"`int` >= 1.*images\[1\]\.width"),
-    "unlisted category": (
-        change("annotations", 1, category_id=7),
-        "annotation 12 has category_id 7, which 'categories' does not list",
-    ),
-    "category id twice": (change("categories", 1, id=1), "id occurs twice in 'categories'"),
-    "no person of the category": (
-        lambda raw: [person.update(category_id=2) for person in raw["annotations"]],
-        "none of its 3 annotations is of category 1, the one with keypoints",
-    ),
-    "image id beyond 64 bits": (change("images", 0, id=2**63), r"Expected `int` <= .*images\[0\]"),
-    "person id beyond 64 bits": (
-        change("annotations", 0, id=-(2**63) - 1),
-        r"Expected `int` >= .*annotations\[0\]\.id",
-    ),
-    "category id beyond 64 bits": (change("categories", 0, id=2**63), "Expected `int` <= "),
-    "visibility 3": (
-        change("annotations", 2, keypoints=[1, 1, 3, *[2] * 6]),
-        "annotation 13 has 'keypoints' with a visibility other than 0, 1 and 2",
-    ),
-    "visibility half": (change("annotations", 2, keypoints=[0.5] * 9), "13 has .* visibility"),
-    "keypoint far away": (
-        change("annotations", 2, keypoints=[-1e7, 1, 2, *[2] * 6]),
-        "annotation 13 has 'keypoints' beyond",
-    ),
-    "box far away": (change("annotations", 1, bbox=[1e308, 0, 5, 5]), "annotation 12 has a 'bbox'"),
-    "infinite area": (change("annotations", 1, area=float("inf")), "is not a COCO-format file"),
-    "number too large": (change("annotations", 1, area="@1e999@"), "Number out of range"),
-    "negative area": (change("annotations", 1, area=-5), "annotation 12 has an 'area' outside 0"),
-    "area too large": (change("annotations", 1, area=2e10), "annotation 12 has an 'area' outside"),
-    "no head": (change("annotations", 2, head_size=0), "13 has a 'head_size' that is not positive"),
-}
-
-
-@pytest.mark.parametrize("fault", FAULTS)
-def test_a_faulty_file_is_refused_by_file_and_entry(tmp_path: Path, fault: str) -> None:
-    raw = content()
-    spoil, message = FAULTS[fault]
-    spoil(raw)
-    path = tmp_path / "keypoints.json"
-    path.write_text(json.dumps(raw).replace('"@', "").replace('@"', ""))
-
-    with pytest.raises(HwlError, match=rf"keypoints\.json.*{message}"):
-        load_annotations(path, tmp_path)
-
-
-def test_an_unknown_image_is_named_by_the_annotation_though_others_are_left_out(
-    tmp_path: Path,
-) -> None:
-    raw = content()
-    raw["annotations"].insert(0, person(10, 30, category_id=2, keypoints=[]))
-    raw["annotations"][2]["image_id"] = 5
-
-    with pytest.raises(HwlError, match="annotation 12 is in image 5"):
-        load(tmp_path, raw)
-
-
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(HwlError, match=r"person_keypoints_val\.json: cannot be read \(No such"):
-        load_split(tmp_path, "val")
-
-
-def test_broken_json_is_named_with_its_place(tmp_path: Path) -> None:
-    path = tmp_path / "keypoints.json"
-    path.write_text(json.dumps(content())[:200])
-
-    with pytest.raises(HwlError, match=r"keypoints\.json is not a COCO-format file: .*truncated"):
-        load_annotations(path, tmp_path)
-
-
-@pytest.mark.parametrize(
-    "content", [b"\xff\xfe", b'{"images": "\xff"}', b'["\\ud800"]', b'{"info": ' + b"[" * 9999]
-)
-def test_a_file_that_is_no_json_is_one_error(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "keypoints.json"
-    path.write_bytes(content)
-
-    with pytest.raises(HwlError, match=r"keypoints\.json is not a COCO-format file"):
-        load_annotations(path, tmp_path)
 
 
 def test_a_skeleton_without_flip_pairs_is_warned_of(tmp_path: Path) -> None:
@@ -344,100 +201,6 @@ def test_ground_truth_boxes_are_the_annotated_persons_own_clipped(tmp_path: Path
     assert boxes.source == "ground truth" and len(boxes) == 2
 
 
-def detections(folder: Path, *found: tuple[int, int]) -> Path:
-    """A file of detected boxes, each a (image id, category id)."""
-    path = folder / "found.json"
-    boxes = [
-        {"image_id": i, "category_id": c, "bbox": [n - 9, 1, 99, 3], "score": n / 8}
-        for n, (i, c) in enumerate(found)
-    ]
-    path.write_text(json.dumps(boxes))
-    return path
-
-
-def test_detected_persons_are_read_with_all_scores_and_unclipped(tmp_path: Path) -> None:
-    annotations = load(tmp_path, content())
-
-    boxes = load_detections(detections(tmp_path, (30, 1), (70, 2), (70, 1)), annotations)
-
-    assert boxes.image_index.tolist() == [1, 0]
-    assert boxes.boxes.tolist() == [[-9, 1, 99, 3], [-7, 1, 99, 3]]
-    assert boxes.scores.tolist() == [0, 0.25] and boxes.source == "found.json"
-
-
-def test_a_detection_in_an_unknown_image_is_named_by_its_entry_in_the_file(
-    tmp_path: Path,
-) -> None:
-    annotations = load(tmp_path, content())
-
-    with pytest.raises(HwlError, match=r"found\.json: entry 2 is in image 4"):
-        load_detections(detections(tmp_path, (30, 1), (70, 2), (4, 1)), annotations)
-
-
-@pytest.mark.parametrize(
-    ("found", "message"),
-    [
-        ([], r"no person box \(category_id 1 of keypoints\.json\) among its 0 boxes$"),
-        ([(30, 2), (70, 9)], r"among its 2 boxes, whose category_ids are \[2, 9\]"),
-    ],
-)
-def test_detections_without_a_person_are_refused(
-    tmp_path: Path, found: list[tuple[int, int]], message: str
-) -> None:
-    annotations = load(tmp_path, content())
-
-    with pytest.raises(HwlError, match=rf"found\.json: .*{message}"):
-        load_detections(detections(tmp_path, *found), annotations)
-
-
-def test_detections_of_the_files_own_person_category_are_read(tmp_path: Path) -> None:
-    raw = content()
-    raw["categories"][0]["id"] = 5
-    for one in raw["annotations"]:
-        one["category_id"] = 5
-    annotations = load(tmp_path, raw)
-
-    boxes = load_detections(detections(tmp_path, (30, 1), (70, 5)), annotations)
-
-    assert annotations.category_id == 5
-    assert boxes.image_index.tolist() == [0]
-
-
-@pytest.mark.parametrize(
-    ("wrong", "message"),
-    [
-        ({"bbox": [1, 1, 0, 0]}, "entry 1 has a 'bbox' without extent"),
-        ({"bbox": [1, 1, -2, 5]}, "entry 1 has a 'bbox' without extent"),
-        ({"bbox": [1, 1, 5, -2]}, "entry 1 has a 'bbox' without extent"),
-        ({"bbox": [1e300, 1, 5, 2]}, "entry 1 has a 'bbox' with numbers beyond"),
-        ({"bbox": [1, float("nan"), 5, 2]}, "is not a COCO-format file"),
-        ({"score": float("inf")}, "is not a COCO-format file"),
-        ({"score": float("nan")}, "is not a COCO-format file"),
-        ({"image_id": 2**63}, "Expected `int` <= "),
-    ],
-    ids=str,
-)
-def test_an_impossible_detection_is_named_by_its_entry(
-    tmp_path: Path, wrong: dict[str, object], message: str
-) -> None:
-    annotations = load(tmp_path, content())
-    path = detections(tmp_path, (30, 2), (30, 1))
-    boxes = json.loads(path.read_text())
-    boxes[1].update(wrong)
-    path.write_text(json.dumps(boxes))
-
-    with pytest.raises(HwlError, match=rf"found\.json.*{message}"):
-        load_detections(path, annotations)
-
-
-def test_a_detected_line_is_a_box_as_in_the_original(tmp_path: Path) -> None:
-    annotations = load(tmp_path, content())
-    path = detections(tmp_path, (30, 1))
-    path.write_text(path.read_text().replace("99", "0"))
-
-    assert load_detections(path, annotations).boxes.tolist() == [[-9, 1, 0, 3]]
-
-
 @pytest.mark.slow
 def test_150_000_persons_load_in_seconds(tmp_path: Path) -> None:
     raw = content()
@@ -461,102 +224,3 @@ def test_150_000_persons_load_in_seconds(tmp_path: Path) -> None:
     print(f"{path.stat().st_size / 1e6:.0f} MB in {seconds:.1f} s")
     assert found.keypoints.shape == (150_000, 17, 3) and found.image_index[-1] == 149_999 % 60_000
     assert seconds < 20
-
-
-def write_split(folder: Path, sizes: dict[str, tuple[int, int]]) -> None:
-    """The split "val" of the tiny file, and black images of these (width, height)."""
-    (folder / "annotations").mkdir()
-    (folder / "val").mkdir()
-    (folder / "annotations/person_keypoints_val.json").write_text(json.dumps(content()))
-    for name, (width, height) in sizes.items():
-        cv2.imwrite(str(folder / "val" / name), np.zeros((height, width, 3), np.uint8))
-
-
-def test_the_check_describes_a_good_split(tmp_path: Path) -> None:
-    write_split(tmp_path, {"a.png": (20, 10), "b.png": (40, 30)})
-
-    assert check_split(tmp_path, "val") == (
-        "val: 2 images, 3 persons, 2 of them to learn from (mean 2.0 of 3 keypoints annotated), "
-        "skeleton face\n"
-        "  left out: 1 are crowds\n"
-        "  flip pairs: left_eye - right_eye"
-    )
-
-
-def test_the_check_describes_a_list_of_images(tmp_path: Path) -> None:
-    write_split(tmp_path, {"a.png": (20, 10), "b.png": (40, 30)})
-    path = tmp_path / "annotations/person_keypoints_val.json"
-    raw = content()
-    path.write_text(json.dumps({"images": raw["images"], "categories": []}))
-
-    first, pairs = check_split(tmp_path, "val").splitlines()
-
-    assert first == "val: 2 images, no persons, skeleton COCO-17"
-    assert pairs.startswith("  flip pairs: left_eye - right_eye, left_ear - right_ear")
-
-
-def test_the_check_finds_a_damaged_image(tmp_path: Path) -> None:
-    raw = content()
-    raw["images"][0]["file_name"] = "b.jpg"
-    write_split(tmp_path, {"a.png": (20, 10)})
-    (tmp_path / "annotations/person_keypoints_val.json").write_text(json.dumps(raw))
-    rng = np.random.default_rng(0)
-    cv2.imwrite(str(tmp_path / "val/b.jpg"), rng.integers(0, 256, (30, 40, 3), dtype=np.uint8))
-    data = (tmp_path / "val/b.jpg").read_bytes()
-    (tmp_path / "val/b.jpg").write_bytes(data[:1000] + data[1100:])
-
-    with pytest.raises(HwlError, match=r"1 of 2 images are wrong:\n.*b\.jpg: is damaged"):
-        check_split(tmp_path, "val")
-
-
-def test_the_check_names_every_wrong_image(tmp_path: Path) -> None:
-    write_split(tmp_path, {"b.png": (30, 40)})
-
-    with pytest.raises(HwlError) as failure:
-        check_split(tmp_path, "val")
-
-    first, *rest = str(failure.value).splitlines()
-    assert first == "2 of 2 images are wrong:"
-    assert re.search(r"b\.png is 30x40 pixels, .*val\.json says 40x30", rest[0])
-    assert "a.png: there is no such file" in rest[1]
-
-
-HOSTILE = [
-    *(-1, 0, 1, 3, 0.5, 1e9, -1e308, 2**63, -(2**63), float("nan"), float("inf")),
-    *("", "\0", "\ud800", "../..", "a" * 5000, None, True, [], [1], [[]], {}, {"id": 1}),
-]
-
-
-def places(value: object, place: tuple = ()) -> list[tuple]:
-    """The way to every value in a JSON document, containers included."""
-    items = value.items() if isinstance(value, dict) else enumerate(value)
-    found = []
-    for key, inner in items:
-        found.append((*place, key))
-        if isinstance(inner, dict | list):
-            found += places(inner, (*place, key))
-    return found
-
-
-@pytest.mark.filterwarnings("ignore:.*flip_pairs")
-@pytest.mark.parametrize("value", HOSTILE, ids=lambda value: repr(value)[:20])
-def test_any_value_at_any_place_is_used_or_refused_in_one_error(
-    tmp_path: Path, value: object
-) -> None:
-    raw = content()
-    raw["categories"][0].update(skeleton=[[1, 2]], flip_pairs=[["left_eye", "right_eye"]])
-    raw = {name: entries[:1] for name, entries in raw.items()}
-    raw["images"][0]["id"] = raw["annotations"][0]["image_id"]
-    for place in places(raw):
-        changed = json.loads(json.dumps(raw))
-        inner = changed
-        for key in place[:-1]:
-            inner = inner[key]
-        inner[place[-1]] = value
-
-        with contextlib.suppress(HwlError):
-            found = load(tmp_path, changed)
-            boxes = found.ground_truth_boxes()
-            assert np.isfinite(boxes.boxes).all() and (boxes.boxes[:, 2:] > 0).all()
-            assert len(found.first(1).ids) == 1 and len(found.skeleton.flip) == len(found.skeleton)
-            found.read_image(0)

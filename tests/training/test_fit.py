@@ -1,11 +1,10 @@
-"""Training: the paper's schedule, what a run leaves, repeatability and the mistakes it names."""
+"""Training: what a run leaves, repeatability and what it learns from."""
 
 from __future__ import annotations
 
 import csv
 import dataclasses
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,20 +14,16 @@ import torch
 from safetensors.torch import load_file
 
 from hwl.data.annotations import Annotations, Boxes
-from hwl.errors import HwlError
 from hwl.evaluation.config import EvaluateConfig
 from hwl.evaluation.evaluate import evaluate_weights
-from hwl.losses import WEIGHT_FUNCTIONS
-from hwl.models import Description, create_model, load_model, save_weights
+from hwl.models import create_model, load_model
 from hwl.runs.command import relative
-from hwl.skeletons import COCO, MPII
+from hwl.skeletons import COCO
 from hwl.training import fit as training
 from hwl.training.config import TrainConfig
-from hwl.training.fit import first_samples, fit, learning_rate
+from hwl.training.fit import first_samples, fit
 
 MakeConfig = Callable[..., TrainConfig]
-PAPER = TrainConfig(output="run", data="data")
-AFTER_WARMUP = 10**6  # steps
 DETECTIONS = "person_detection_results/val2017_simulated_detections.json"
 
 
@@ -44,52 +39,6 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 def history(folder: Path) -> list[dict[str, str]]:
     with (folder / "history.csv").open(newline="") as file:
         return list(csv.DictReader(file))
-
-
-@pytest.fixture
-def val_metric(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[float]], None]:
-    """Sets the AP of each evaluation instead of measuring it."""
-
-    def be(values: list[float]) -> None:
-        left = iter(values)
-        monkeypatch.setattr(training, "validate", lambda *_: ({"AP": next(left)}, "as told"))
-
-    return be
-
-
-def test_the_defaults_are_the_papers_recipe() -> None:
-    recipe = {
-        **{"model": "ours", "model_options": {}, "init_weights": "", "weight_function": "identity"},
-        **{"input_height": 256, "input_width": 192, "sigma": 2, "augment": True, "half_body": 0.3},
-        **{"epochs": 210, "batch_size": 64, "lr": 5e-4, "warmup_steps": 500},
-        **{"lr_drops": [170, 200], "evaluate_every": 10, "metric": "AP"},
-        **{"train_split": "train2017", "val_split": "val2017", "train_limit": 0, "val_limit": 0},
-    }
-
-    assert recipe.items() <= dataclasses.asdict(PAPER).items()
-
-
-@pytest.mark.parametrize("step", [0, 1, 100, 250, 400, 499, 500])
-def test_the_rate_rises_linearly_from_a_thousandth_over_500_steps(step: int) -> None:
-    rate = learning_rate(PAPER, step, epoch=0)
-
-    assert rate == pytest.approx(5e-4 * (0.001 + 0.999 * step / 500), rel=1e-12)
-
-
-def test_the_rate_stays_at_its_height_after_the_warm_up() -> None:
-    assert {learning_rate(PAPER, step, epoch=1) for step in (500, 501, 5000)} == {5e-4}
-
-
-@pytest.mark.parametrize(
-    ("epoch", "rate"),
-    [(0, 5e-4), (169, 5e-4), (170, 5e-5), (199, 5e-5), (200, 5e-6), (209, 5e-6)],
-)
-def test_the_rate_drops_tenfold_after_epochs_170_and_200(epoch: int, rate: float) -> None:
-    assert learning_rate(PAPER, AFTER_WARMUP, epoch) == pytest.approx(rate, rel=1e-9)
-
-
-def test_no_warm_up_starts_at_the_full_rate() -> None:
-    assert learning_rate(dataclasses.replace(PAPER, warmup_steps=0), 0, 0) == 5e-4
 
 
 def test_a_finished_run_leaves_its_results_and_nothing_else(trained: Path) -> None:
@@ -151,21 +100,6 @@ def test_weights_evaluated_without_naming_a_size_give_the_ap_that_they_tell(
     told = load_model(weights).description
     assert found.metrics["AP"] == told.metrics["AP"]
     assert found.sentence() == told.protocol
-
-
-def test_initial_weights_of_other_keypoints_are_refused_by_the_first_that_differs(
-    small_training: MakeConfig, tmp_path: Path
-) -> None:
-    names = list(COCO.keypoints)
-    names[1], names[2] = names[2], names[1]
-    model = create_model("ours")
-    model.describe(Description(skeleton=dataclasses.replace(COCO, keypoints=tuple(names))))
-    save_weights(model, tmp_path / "start.safetensors")
-
-    with pytest.raises(
-        HwlError, match=r"keypoint 2 of .*start\.safetensors is 'right_eye', that of"
-    ):
-        fit(small_training(tmp_path / "run", init_weights=str(tmp_path / "start.safetensors")))
 
 
 @pytest.mark.parametrize(("values", "best"), [([0.5, 0.25], 1), ([0.25, 0.5], 2)])
@@ -316,148 +250,3 @@ def test_the_best_epoch_is_chosen_on_detected_boxes_where_they_are_given(
     )
     run = json.loads((tmp_path / "run/run.json").read_text())
     assert run["inputs"]["detections"].startswith(f"{path.name} sha256:")
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({}, "detected boxes need val_limit 0, not 3"),
-        ({"val_limit": 0, "metric": "PCK"}, "metric AP, not PCK"),
-        ({"val_limit": 0, "detections": "gone.json"}, "gone.json: cannot be read"),
-    ],
-)
-def test_detections_that_cannot_be_used_are_named_before_training_starts(
-    changes: dict[str, object],
-    message: str,
-    puppets: Path,
-    small_training: MakeConfig,
-    tmp_path: Path,
-) -> None:
-    with pytest.raises(HwlError, match=message):
-        fit(
-            small_training(tmp_path / "run", **{"detections": str(puppets / DETECTIONS), **changes})
-        )
-
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"metric": "mAP"}, "'metric' is 'mAP': it must be one of AP, PCK, PCKh"),
-        ({"precision": "fp8"}, "'precision' is 'fp8': it must be one of auto, no, fp16"),
-        ({"epochs": 0}, "'epochs' is 0: it must be a whole number from 1"),
-        ({"batch_size": -1}, "'batch_size' is -1: it must be a whole number from 1"),
-        ({"lr": 0.0}, "'lr' is 0.0: it must be a number above 0"),
-        ({"weight_function": "cube"}, "weight function 'cube' is not one of zero"),
-        ({"model": "our"}, "model 'our' is not one of ours"),
-        ({"model_options": {"heads": "dense"}}, "no option 'heads'; did you mean 'head'"),
-        ({"model_options": {"attention": "full"}}, "'attention' is 'full': it must be a list"),
-        ({"model_options": {"attention": [[1]]}}, "'attention' is .*: it must be a list"),
-        ({"model_options": {"attention": ["full"]}}, "give 3 names, one a stage"),
-        ({"model_options": {"head": ["lite"]}}, r"'head' is \['lite'\]: it must be text"),
-        ({"model_options": {"backbone": "vgg"}}, "backbone 'vgg' is not one of"),
-        ({"input_width": 33}, "'input_width' is 33: it must be .* divisible by 32"),
-        ({"train_split": "train"}, "person_keypoints_train.json: cannot be read"),
-        ({"init_weights": "gone.safetensors"}, "gone.safetensors: there is no such weights file"),
-    ],
-)
-def test_a_mistake_in_the_configuration_is_named(
-    changes: dict[str, object], message: str, small_training: MakeConfig, tmp_path: Path
-) -> None:
-    with pytest.raises(HwlError, match=message):
-        fit(small_training(tmp_path / "run", **changes))
-
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.fixture
-def edited(puppets: Path, tmp_path: Path) -> Callable[..., str]:
-    """Copies the puppets and edits a split's annotation file."""
-
-    def edit(split: str, change: Callable[[dict], None]) -> str:
-        folder = tmp_path / "edited"
-        shutil.copytree(puppets, folder)
-        path = folder / f"annotations/person_keypoints_{split}.json"
-        listing = json.loads(path.read_text())
-        change(listing)
-        path.write_text(json.dumps(listing))
-        return str(folder)
-
-    return edit
-
-
-@pytest.mark.parametrize("split", ["train2017", "val2017"])
-def test_an_empty_data_set_is_named_before_training_starts(
-    split: str, edited: Callable[..., str], small_training: MakeConfig, tmp_path: Path
-) -> None:
-    data = edited(split, lambda listing: listing.update(annotations=[]))
-
-    with pytest.raises(HwlError, match=f"person_keypoints_{split}.json: the data set is empty"):
-        fit(small_training(tmp_path / "run", data=data))
-
-    assert not (tmp_path / "run.partial").exists()
-
-
-def test_a_metric_that_is_undefined_is_named_before_training_starts(
-    edited: Callable[..., str], small_training: MakeConfig, tmp_path: Path
-) -> None:
-    def without_shoulders(listing: dict) -> None:
-        for person in listing["annotations"]:
-            person["keypoints"][3 * COCO.index("left_shoulder") + 2] = 0
-
-    with pytest.raises(HwlError, match=r"val2017\.json: no person has both left_shoulder and"):
-        fit(
-            small_training(
-                tmp_path / "run", data=edited("val2017", without_shoulders), metric="PCK"
-            )
-        )
-
-    assert not (tmp_path / "run.partial").exists()
-
-
-def test_a_run_whose_metric_is_no_number_does_not_end_well(
-    small_training: MakeConfig, val_metric: Callable[[list[float]], None], tmp_path: Path
-) -> None:
-    val_metric([float("nan")])
-
-    with pytest.raises(HwlError, match="AP is undefined after epoch 1"):
-        fit(small_training(tmp_path / "run", epochs=1, train_limit=4))
-
-    assert not (tmp_path / "run").exists()
-
-
-def test_other_keypoints_in_the_validation_set_are_named(
-    edited: Callable[..., str], small_training: MakeConfig, tmp_path: Path
-) -> None:
-    def to_mpii(listing: dict) -> None:
-        listing["categories"] = [MPII.category()]
-        for person in listing["annotations"]:
-            person["keypoints"] = person["keypoints"][: 3 * len(MPII)]
-
-    with pytest.raises(HwlError, match=r"val2017\.json has other keypoints than .*train2017\.json"):
-        fit(small_training(tmp_path / "run", data=edited("val2017", to_mpii)))
-
-
-def test_a_loss_that_is_nan_stops_the_run_and_names_lr(
-    small_training: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(WEIGHT_FUNCTIONS, "nan", lambda target: torch.nan * target)
-
-    with pytest.raises(HwlError, match=r"loss is NaN at step \d+ \(epoch 1\).*lr.* 0.5"):
-        fit(small_training(tmp_path / "run", lr=0.5, weight_function="nan"))
-
-    assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-def test_a_missing_image_is_told_in_one_line(
-    workers: int, edited: Callable[..., str], small_training: MakeConfig, tmp_path: Path
-) -> None:
-    data = edited("train2017", lambda listing: listing["images"][0].update(file_name="gone.jpg"))
-
-    with pytest.raises(HwlError) as caught:
-        fit(small_training(tmp_path / "run", data=data, workers=workers, train_limit=4))
-
-    message = str(caught.value)
-    assert message.startswith(f"{data}/train2017/gone.jpg: ") and "\n" not in message
