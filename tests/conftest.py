@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -83,3 +85,22 @@ def trained(
     folder = tmp_path_factory.mktemp("runs") / "trained"
     fit(small_training(folder))
     return folder
+
+
+@pytest.fixture(scope="session")
+def started() -> Callable[..., BaseProcess]:
+    """Starts a script in a process of its own, with names that it uses.
+
+    It is forked from one that has imported what trains and nothing else, for that takes seconds.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["hwl.training.fit"])
+
+    def start(script: str, **names: object) -> BaseProcess:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("OMP_NUM_THREADS", "1")
+            process = context.Process(target=exec, args=(script, names))
+            process.start()
+        return process
+
+    return start

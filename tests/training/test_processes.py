@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import os
-import re
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
@@ -28,77 +27,77 @@ MINUTE = 60  # seconds, in which the loss of a process ends the others
 
 # In double precision, for in single precision Adam makes rounding errors grow to whole steps.
 IN_DOUBLE_PRECISION = """
-import json, sys, torch
-from hwl.training.fit import TrainConfig, fit
+import os, torch
+from hwl.training.fit import fit
+os.environ.update(group)
 torch.set_default_dtype(torch.float64)
 torch.Tensor.float = torch.Tensor.double
-fit(TrainConfig(**json.loads(sys.argv[1])))
+fit(config)
 """
 # Tells its number, so that a test can end a process of its choice.
 TRAIN = """
-import json, os, sys
+import os, sys
 from hwl import cli
-from hwl.training import fit as training
 print("process", os.environ["RANK"], os.getpid(), flush=True)
-sys.argv[1:] = ["train", *(word for name, value in json.loads(sys.argv[1]).items()
-                for word in ("--" + name.replace("_", "-"), *map(str, [value])))]
+sys.argv[1:1] = ["train"]
 cli.main()
 """
 
 
-@pytest.fixture
-def torchrun(tmp_path: Path) -> Callable[..., subprocess.Popen]:
-    """Starts a script with a configuration in so many processes."""
-
-    def start(script: str, config: dict[str, object], processes: int) -> subprocess.Popen:
-        path = tmp_path / "script.py"
-        path.write_text(script)
-        words = ["-m", "torch.distributed.run", "--nproc-per-node", str(processes), str(path)]
-        return subprocess.Popen(
-            [sys.executable, *words, json.dumps(config)],
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    return start
+def groups(processes: int) -> list[dict[str, str]]:
+    """What the launcher tells each process of a group of so many."""
+    if processes == 1:
+        return [{}]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    same = {"WORLD_SIZE": processes, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    numbered = [{"RANK": rank, "LOCAL_RANK": rank, **same} for rank in range(processes)]
+    return [{name: str(value) for name, value in group.items()} for group in numbered]
 
 
 @pytest.mark.slow
 def test_two_processes_with_half_the_batch_each_give_the_weights_of_one(
-    torchrun: Callable[..., subprocess.Popen], small_training: MakeConfig, tmp_path: Path
+    started: Callable[..., BaseProcess], small_training: MakeConfig, tmp_path: Path
 ) -> None:
     recipe = {
-        **{"input_width": 64, "train_limit": 15, "epochs": 10, "lr": 3e-4, "lr_drops": []},
-        **{"evaluate_every": 10, "sync_batch_norm": True},
+        **{"input_width": 64, "train_limit": 15, "epochs": 4, "lr": 3e-4, "lr_drops": []},
+        **{"evaluate_every": 4, "sync_batch_norm": True},
     }
     weights = []
     for processes, batch_size in ((1, 8), (2, 4)):
         config = small_training(tmp_path / f"{processes}", batch_size=batch_size, **recipe)
-        run = torchrun(IN_DOUBLE_PRECISION, dataclasses.asdict(config), processes)
-        _, errors = run.communicate()
-        assert run.returncode == 0, errors
+        script = IN_DOUBLE_PRECISION
+        members = [started(script, config=config, group=group) for group in groups(processes)]
+        for member in members:
+            member.join()
+        assert [member.exitcode for member in members] == [0] * processes
         weights.append(load_file(tmp_path / f"{processes}/last.safetensors"))
 
-    assert weights[0]["backbone.conv1.bn.num_batches_tracked"] == 20
+    assert weights[0]["backbone.conv1.bn.num_batches_tracked"] == 8
     torch.testing.assert_close(weights[1], weights[0], rtol=0, atol=1e-6)
 
 
 @pytest.mark.slow
-def test_a_lost_process_ends_the_others_and_the_run_goes_on_with_as_many(
-    torchrun: Callable[..., subprocess.Popen], puppets: Path, tmp_path: Path
+def test_a_lost_process_ends_the_others_and_as_many_go_on_as_from_a_notebook(
+    puppets: Path, tmp_path: Path, capfd: pytest.CaptureFixture
 ) -> None:
-    output = tmp_path / "run"
-    config = {
-        **{"output": output, "data": puppets, "input-height": 64, "input-width": 32},
-        **{"epochs": 300, "lr-drops": 200, "train-limit": 12, "val-limit": 3, "batch-size": 2},
-        **{"evaluate-every": 300, "workers": 0, "threads": 1, "checkpoint-steps": 2},
+    recipe = {
+        **{"output": str(tmp_path / "run"), "data": str(puppets), "input_height": 64},
+        **{"input_width": 32, "epochs": 8, "train_limit": 12, "val_limit": 3, "batch_size": 2},
+        **{"evaluate_every": 8, "workers": 0, "threads": 1, "checkpoint_steps": 2},
     }
-    config = {name: str(value) for name, value in config.items()}
     checkpoint = tmp_path / "run.partial/checkpoint.pt"
-
-    run = torchrun(TRAIN, config, 2)
+    script = tmp_path / "script.py"
+    script.write_text(TRAIN)
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in recipe.items()]
+    run = subprocess.Popen(
+        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", script, *options],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     numbers = dict(run.stdout.readline().split()[1:] for _ in range(2))
     while not checkpoint.exists():
         assert run.poll() is None, run.stderr.read()
@@ -115,24 +114,10 @@ def test_a_lost_process_ends_the_others_and_the_run_goes_on_with_as_many(
     begun = load_checkpoint(checkpoint)
     assert begun["processes"] == 2
 
-    twice = torchrun(TRAIN, config, 4)
-    _, errors = twice.communicate()
-    assert twice.returncode != 0
-    assert re.search(r"a run begun with 2 process\(es\), not 4", errors)
+    history = fit(TrainConfig(**recipe, processes=2))
 
-    again = torchrun(TRAIN, config, 2)
-    said = next(line for line in again.stdout if line.startswith("going on"))
-    again.kill()
-    assert f"step {begun['position'][0]}" in said
-
-
-@pytest.mark.slow
-def test_processes_are_started_as_from_a_notebook(
-    small_training: MakeConfig, tmp_path: Path
-) -> None:
-    history = fit(small_training(tmp_path / "run", processes=2, batch_size=2))
-
-    assert [(record["epoch"], record["steps"]) for record in history] == [(1, 3), (2, 6)]
+    assert f"step {begun['position'][0]}\n" in capfd.readouterr().out
+    assert [record["steps"] for record in history] == list(range(3, 25, 3))
     assert (tmp_path / "run/best.safetensors").exists()
 
 

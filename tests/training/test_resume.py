@@ -6,15 +6,11 @@ The uninterrupted run has 2 epochs of 3 steps and checkpoints after steps 2, 3, 
 from __future__ import annotations
 
 import csv
-import dataclasses
 import errno
-import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
@@ -29,18 +25,15 @@ from hwl.training.fit import fit, train
 
 MakeConfig = Callable[..., TrainConfig]
 
-# A training that kills itself, to be run as another process: arguments config and moment.
-START = """
-import io, json, os, signal, sys
-import torch
+# A training that kills itself at the n-th step, write or rename of a checkpoint.
+SCRIPT = """
+import io, os, signal, torch
 from hwl.training import fit as training
+
+calls = 0
 
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
-
-config = training.TrainConfig(**json.loads(sys.argv[1]))
-moment, number = sys.argv[2], int(sys.argv[3])
-calls = 0
 
 def at_call(function, instead):
     def replaced(*arguments):
@@ -67,18 +60,18 @@ training.fit(config)
 """
 
 
-def killed(config: TrainConfig, moment: str, number: int) -> Path:
-    """The partial folder that a training leaves, killed at the n-th step, write or rename."""
-    arguments = [json.dumps(dataclasses.asdict(config)), moment, str(number)]
-    done = subprocess.run(
-        [sys.executable, "-c", START, *arguments],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == -signal.SIGKILL, done.stderr
-    assert not Path(config.output).exists()
-    return Path(config.output + ".partial")
+@pytest.fixture
+def killed(started: Callable[..., BaseProcess]) -> Callable[[TrainConfig, str, int], Path]:
+    """Kills a training at the n-th step, write or rename; the partial folder that it leaves."""
+
+    def kill(config: TrainConfig, moment: str, number: int) -> Path:
+        training = started(SCRIPT, config=config, moment=moment, number=number)
+        training.join()
+        assert training.exitcode == -signal.SIGKILL
+        assert not Path(config.output).exists()
+        return Path(config.output + ".partial")
+
+    return kill
 
 
 def history(folder: Path) -> list[dict[str, str]]:
@@ -134,6 +127,7 @@ def test_a_run_killed_at_a_step_goes_on_to_the_same_bits(
     trained: Path,
     small_training: MakeConfig,
     tmp_path: Path,
+    killed: Callable[..., Path],
     capfd: pytest.CaptureFixture,
 ) -> None:
     config = small_training(tmp_path / "run")
@@ -148,7 +142,11 @@ def test_a_run_killed_at_a_step_goes_on_to_the_same_bits(
 # Half of the bytes are written, or all of them are and the new file has not taken its place.
 @pytest.mark.parametrize("moment", ["write", "rename"])
 def test_a_run_killed_while_it_writes_a_checkpoint_goes_on_from_the_one_before(
-    moment: str, trained: Path, small_training: MakeConfig, tmp_path: Path
+    moment: str,
+    trained: Path,
+    small_training: MakeConfig,
+    tmp_path: Path,
+    killed: Callable[..., Path],
 ) -> None:
     config = small_training(tmp_path / "run")
     partial = killed(config, moment, 3)
