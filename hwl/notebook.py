@@ -14,7 +14,6 @@ import pandas as pd
 
 from hwl import config
 from hwl.files import told_when_full, write_json, write_table
-from hwl.models.published import is_published
 from hwl.paths import in_project, is_path
 from hwl.runs.folder import RunConfig, RunFolder
 from hwl.runs.provenance import provenance
@@ -147,9 +146,18 @@ def parameters(cls: type[Job], namespace: Mapping[str, Any]) -> Job:
         names |= {name for name, value in namespace.items() if _is_plain(name, value)}
     values = {name: namespace[name] for name in names if name in namespace}
     for name, value in values.items():
-        if is_path(name, value) and not (name.endswith("weights") and is_published(value)):
+        if is_path(name, value) and not _is_published(name, value):
             values[name] = str(in_project(value))
     return config.build(cls, values)
+
+
+def _is_published(name: str, value: str) -> bool:
+    """Whether a parameter names weights that others publish."""
+    if not name.endswith("weights"):
+        return False
+    from hwl.models.published import is_published  # takes seconds, and few notebooks have weights
+
+    return is_published(value)
 
 
 def _assigned(cells: Sequence[str]) -> set[str]:

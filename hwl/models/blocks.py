@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 from torch.nn import functional
-from torchvision.models import WeightsEnum
 
 from hwl.errors import HwlError
+
+if TYPE_CHECKING:  # takes a second, and most models need none of it
+    from torchvision.models import WeightsEnum
 
 Activation = Callable[[], nn.Module]
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import torchvision
-
 from hwl.models.blocks import Features, torchvision_model
 from hwl.models.heads import DeconvHead
 from hwl.models.pose import Parts
@@ -27,6 +25,8 @@ def mobilenetv2(num_keypoints: int, imagenet: bool = False) -> Parts:
     Raises:
         HwlError: the weights cannot be downloaded.
     """
+    import torchvision  # its detection parts take a second, and no other model needs it
+
     weights = torchvision.models.MobileNet_V2_Weights.IMAGENET1K_V2 if imagenet else None
     model = torchvision_model(torchvision.models.mobilenet_v2, weights)
     blocks = [

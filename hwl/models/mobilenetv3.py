@@ -6,7 +6,6 @@ have other widths and strides, squeeze-excite has int(mid / 4) hidden channels, 
 
 from __future__ import annotations
 
-import torchvision
 from torch import Tensor, nn
 
 from hwl.models.blocks import (
@@ -112,6 +111,8 @@ def torchvision_mobilenetv3(imagenet: bool) -> Features:
     Raises:
         HwlError: the weights cannot be downloaded.
     """
+    import torchvision  # its detection parts take a second, and no other model needs it
+
     weights = torchvision.models.MobileNet_V3_Large_Weights.IMAGENET1K_V2 if imagenet else None
     model = torchvision_model(torchvision.models.mobilenet_v3_large, weights)
     return Features(model.get_submodule("features").named_children(), out_channels=960)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torchvision
 from torch import nn
 
 from hwl.models.blocks import Features, torchvision_model
@@ -28,6 +27,8 @@ def shufflenetv2(num_keypoints: int, imagenet: bool = False) -> Parts:
     Raises:
         HwlError: the weights cannot be downloaded.
     """
+    import torchvision  # its detection parts take a second, and no other model needs it
+
     weights = torchvision.models.ShuffleNet_V2_X1_0_Weights.IMAGENET1K_V1 if imagenet else None
     model = torchvision_model(torchvision.models.shufflenet_v2_x1_0, weights)
     units = ["conv1"]

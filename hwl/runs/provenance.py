@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 
 import pooch
 import psutil
-import torch
 
 from hwl.errors import HwlError
 from hwl.files import read_json
@@ -126,6 +125,8 @@ def _input(path: Path) -> str:
 
 def hardware() -> dict[str, object]:
     """CPU and GPU model, cores, the threads that torch uses, and memory in GiB."""
+    import torch  # takes seconds, and to read what a run left needs none of it
+
     return {
         "cpu": _cpu(),
         "cores": os.cpu_count(),
