@@ -72,6 +72,8 @@ QUOTED = [
     (r"\b(\d+\.\d)(?= (?:and [\d.]+ )?FPS)", ("FPS",), "{:.1f}"),
     (r"\b(0\.\d{3})\b", ("AP", "PCK", "PCKh"), "{:.3f}"),
     (r"\b(\d+ %)(?= of the rate)", ("of peak_rate",), "{:.0%}"),
+    (r"\b(\d+\.\d)(?=(?:[,\s]+(?:and )?[\d.]+)* persons\s+a\s+second)", ("persons/s",), "{:.1f}"),
+    (r"\b(\d+\.\d)(?= GFLOP/s)", ("GFLOP/s",), "{:.1f}"),
 ]
 
 

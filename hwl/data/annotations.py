@@ -19,7 +19,7 @@ from hwl.data.crops import clip_boxes
 from hwl.data.images import read_image
 from hwl.data.validate import check_categories, check_detections, check_persons
 from hwl.errors import HwlError
-from hwl.skeletons import COCO, Skeleton, skeleton_from_category
+from hwl.skeletons import COCO, MPII, Skeleton, skeleton_from_category
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ class Annotations:
         )
 
     def ground_truth_boxes(self) -> Boxes:
-        """The annotated persons' own boxes, clipped to the image, with score 1.
+        """The annotated persons' own boxes, clipped to the image but for MPII's, with score 1.
 
         This is a protocol apart from that of detected boxes, which are not clipped.
         """
@@ -151,6 +151,10 @@ class Annotations:
         )
 
     def _clipped(self) -> np.ndarray:
+        # MPII's boxes are squares about a center, which mmpose 0.x's TopDownMpiiDataset crops as
+        # they are.
+        if self.skeleton.keypoints == MPII.keypoints:
+            return self.boxes
         return clip_boxes(self.boxes, self.image_sizes[self.image_index])
 
 

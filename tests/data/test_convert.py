@@ -11,7 +11,9 @@ from PIL import Image
 from scipy.io import savemat
 
 from hwl.data import convert
+from hwl.data.annotations import load_annotations
 from hwl.data.convert import convert_lsp, convert_mpii
+from hwl.data.crops import box_crop
 from hwl.errors import HwlError
 
 
@@ -166,6 +168,23 @@ def test_mpii_box_is_the_dropped_square_of_200_per_scale(mpii: Path) -> None:
 
     # center (101, 201) from 1 -> (100, 200) from 0 -> 7.5 down; side 100
     assert annotation["bbox"] == [50.0, 157.5, 100.0, 100.0]
+
+
+def test_mpii_persons_are_cropped_by_their_center_and_scale_beyond_the_images_border(
+    mpii: Path,
+) -> None:
+    """mmpose 0.x's rule: 15 scales down, then from one to zero, then 1.25 times 200 scales wide."""
+    path = convert_mpii(mpii / "mpii_val.json", mpii, mpii / "out/val.json")
+
+    boxes = load_annotations(path, mpii).ground_truth_boxes().boxes
+
+    entry = mpii_entry("a.jpg")
+    x, y = entry["center"][0] - 1, entry["center"][1] + 15 * entry["scale"] - 1
+    side = 1.25 * 200 * entry["scale"]
+    assert boxes[0, 0] + boxes[0, 2] > 100 and boxes[1, 1] + boxes[1, 3] > 240  # over the border
+    for box in boxes:
+        crop = box_crop(box, (256, 256))
+        assert crop.center.tolist() == [x, y] and crop.scale.tolist() == [side, side]
 
 
 def test_mpii_keypoints_count_from_zero(mpii: Path) -> None:
