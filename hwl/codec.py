@@ -31,14 +31,10 @@ class HeatmapCodec:
         self.input_size = (input_size[0], input_size[1])
         self.heatmap_size = (input_size[0] // STRIDE, input_size[1] // STRIDE)
         self.sigma = sigma
+        self.radius = int(3 * sigma)  # cells at which the Gaussian is cut
 
     def encode(self, keypoints: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Target heatmaps of one person.
-
-        Each keypoint becomes a Gaussian of peak 1 centered on cell x / 4 + 0.5, truncated toward
-        zero, and cut at three sigma, its radius. Weight is 0 where a center lies below
-        -(radius + 1) or at size + radius or beyond, in x or y. mmpose 0.x rounds and tests so; a
-        center of exactly -(radius + 1) keeps its weight, with an empty heatmap.
+        """Target heatmaps of one person: `gaussians` on `cells`.
 
         Args:
             keypoints: (K, 2) x, y in input pixels.
@@ -47,21 +43,52 @@ class HeatmapCodec:
         Returns:
             heatmaps (K, H/4, W/4) float32 and weights (K,) float32.
         """
+        cells, weights = self.cells(keypoints, weights)
+        return self.gaussians(torch.from_numpy(cells), torch.from_numpy(weights)).numpy(), weights
+
+    def cells(self, keypoints: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The cell on which each keypoint's Gaussian is centered: x / 4 + 0.5, cut toward zero.
+
+        Weight is 0 where it lies below -(radius + 1) or at size + radius or beyond, in x or y, with
+        a radius of three sigma. mmpose 0.x rounds and tests so; a center of exactly -(radius + 1)
+        keeps its weight, with an empty heatmap.
+
+        Args:
+            keypoints: (..., 2) x, y in input pixels.
+            weights: (...) target weights, 0 for an unannotated keypoint.
+
+        Returns:
+            cells (..., 2) int64 x, y and weights (...) float32.
+        """
         height, width = self.heatmap_size
-        radius = int(3 * self.sigma)
         cells = np.trunc(keypoints / STRIDE + 0.5)
-        low, high = -(radius + 1), np.array([width, height]) + radius
-        inside = ((cells >= low) & (cells < high)).all(axis=1)
+        low, high = -(self.radius + 1), np.array([width, height]) + self.radius
+        inside = np.all((cells >= low) & (cells < high), axis=-1)
         weights = np.where(inside, weights, 0).astype(np.float32)
-        # The Gaussian is separable: one profile over x, one over y, each cut to the window.
-        profiles = []
-        for axis, length in ((0, width), (1, height)):
-            distance = np.arange(length, dtype=np.float32) - cells[:, axis, None].astype(np.float32)
-            profile = np.exp(-(distance**2) / np.float32(2 * self.sigma**2))
-            profiles.append(np.where(np.abs(distance) <= radius, profile, 0))
-        heatmaps = profiles[1][:, :, None] * profiles[0][:, None, :]
-        heatmaps[weights == 0] = 0
-        return heatmaps.astype(np.float32), weights
+        return np.where(np.expand_dims(inside, -1), cells, 0).astype(np.int64), weights
+
+    def gaussians(self, cells: Tensor, weights: Tensor) -> Tensor:
+        """Gaussians of peak 1 around cells, cut at three sigma; nothing where the weight is 0.
+
+        Args:
+            cells: (..., 2) int64 x, y, on any device.
+            weights: (...) there.
+
+        Returns:
+            (..., H/4, W/4) float32 heatmaps there.
+        """
+        # Centers are whole cells, so that a profile over x or y has few values; 0 is the last.
+        distance = np.arange(self.radius + 1, dtype=np.float32)
+        profile = np.exp(-(distance**2) / np.float32(2 * self.sigma**2))
+        values = torch.from_numpy(np.append(profile, np.float32(0))).to(cells.device)
+
+        def along(axis: int, length: int) -> Tensor:
+            distances = torch.arange(length, device=cells.device) - cells[..., axis, None]
+            return values[distances.abs().clamp(max=self.radius + 1)]
+
+        height, width = self.heatmap_size
+        rows = along(1, height) * (weights != 0)[..., None]
+        return rows[..., :, None] * along(0, width)[..., None, :]
 
     def decode(self, heatmaps: Tensor | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Keypoints of N persons: the highest cell, moved a quarter cell to its higher neighbor.

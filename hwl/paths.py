@@ -11,7 +11,7 @@ PROJECT = Path(__file__).resolve().parents[1]
 RUNS = PROJECT / "runs"  # a user's runs, by profile
 PUBLISHED = PROJECT / "results"  # published ones, by profile
 # Parameters whose names end so are paths.
-PATH_FIELDS = ("output", "data", "weights", "detections", "runs", "accuracy")
+PATH_FIELDS = ("output", "data", "weights", "detections", "runs", "accuracy", "cache")
 
 
 def in_project(path: str) -> Path:

@@ -145,8 +145,8 @@ def test_paper_profile_is_the_recipe_of_the_paper() -> None:
     told = notebook_defaults("1_train") | profile["recipe"]
     paper = {field.name: field for field in dataclasses.fields(TrainConfig)}
 
-    # Where the run and the data are, and how many processes feed the model.
-    own = {"output", "data", "detections", "workers"}
+    # Where the run and the data are, and how the model is fed.
+    own = {"output", "data", "detections", "workers", "crop_cache"}
     assert profile["recipe"]["detections"] == profile["detections"]
     differing = {
         name: (value, default_of(paper[name]))

@@ -14,6 +14,7 @@ import numpy as np
 from hwl.skeletons import Skeleton
 
 PADDING = 1.25  # crop size over box size
+HALF_BODY_PADDING = 1.5  # the same over the extent of half a body's keypoints
 
 
 @dataclass(frozen=True)
@@ -156,7 +157,8 @@ def _half_body(
     extent = np.ptp(chosen, axis=0) if len(chosen) > 1 else np.zeros(2)
     if not extent.any():
         return crop
-    return replace(crop, center=chosen.mean(axis=0), scale=1.5 * _widen(extent, input_size))
+    scale = HALF_BODY_PADDING * _widen(extent, input_size)
+    return replace(crop, center=chosen.mean(axis=0), scale=scale)
 
 
 def _widen(size: np.ndarray, input_size: tuple[int, int]) -> np.ndarray:

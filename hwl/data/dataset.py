@@ -14,6 +14,7 @@ from hwl.codec import HeatmapCodec
 from hwl.data.annotations import Annotations
 from hwl.data.crops import (
     Augmentation,
+    Crop,
     augment,
     box_crop,
     keypoints_to_input,
@@ -74,27 +75,33 @@ class PersonDataset(Dataset):
     def __len__(self) -> int:
         return len(self.persons)
 
-    def __getitem__(self, epoch_and_index: tuple[int, int]) -> Sample:
-        epoch, index = epoch_and_index
+    def crop(self, epoch: int, index: int) -> Crop:
+        """The crop of a sample, in pixels of its image."""
         data, size = self.annotations, self.codec.input_size
-        person = self.persons[index]
-        image_index = data.image_index[person]
-        keypoints = data.keypoints[person]
         box = self.boxes[index]
         if self.augmentation is None:
-            crop = box_crop(box, size)
-        else:
-            how = self.augmentation
-            rng = np.random.default_rng([self.seed, epoch, index])
-            # The authors draw the shift once, when annotations are loaded; here anew each time.
-            draw, shift = rng.random(), how.shift_range * (rng.random(2) - 0.5)
-            crop = box_crop(box, size, shift if draw < how.shift else None)
-            crop = augment(crop, keypoints, data.skeleton, size, how, rng)
-        image = data.read_image(image_index)
-        keypoints = keypoints_to_input(keypoints, crop, size, data.skeleton)
+            return box_crop(box, size)
+        how = self.augmentation
+        rng = np.random.default_rng([self.seed, epoch, index])
+        # The authors draw the shift once, when annotations are loaded; here anew each time.
+        draw, shift = rng.random(), how.shift_range * (rng.random(2) - 0.5)
+        crop = box_crop(box, size, shift if draw < how.shift else None)
+        return augment(crop, data.keypoints[self.persons[index]], data.skeleton, size, how, rng)
+
+    def keypoints(self, index: int, crop: Crop) -> np.ndarray:
+        """A sample's keypoints in its crop: (K, 3) x, y in input pixels and visibility."""
+        data = self.annotations
+        keypoints = data.keypoints[self.persons[index]]
+        return keypoints_to_input(keypoints, crop, self.codec.input_size, data.skeleton)
+
+    def __getitem__(self, epoch_and_index: tuple[int, int]) -> Sample:
+        epoch, index = epoch_and_index
+        crop = self.crop(epoch, index)
+        image = self.annotations.read_image(self.annotations.image_index[self.persons[index]])
+        keypoints = self.keypoints(index, crop)
         target, weight = self.codec.encode(keypoints[:, :2], keypoints[:, 2] > 0)
         return Sample(
-            torch.from_numpy(warp(image, crop, size)),
+            torch.from_numpy(warp(image, crop, self.codec.input_size)),
             torch.from_numpy(target),
             torch.from_numpy(weight),
         )

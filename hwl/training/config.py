@@ -61,6 +61,8 @@ class TrainConfig:
     processes: Workers = 0  # to start here, one a GPU (0: this one alone, or the launcher's)
     sync_batch_norm: bool = False  # batch normalization over the batches of all processes
     workers: Workers = 2  # data-loading processes on each device
+    # Folder of a crop cache, made where there is none: decoded pixels (empty: decode every time).
+    crop_cache: OptionalPath = ""
     threads: Threads = 0  # CPU threads of torch (0: its default)
     checkpoint_steps: Count = 500  # steps between checkpoints inside an epoch
     keep_weights: bool = False  # of every checkpoint, in weights/, to study the training afterwards

@@ -5,17 +5,20 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeAlias
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from hwl.allocator import keep_freed_memory
 from hwl.codec import HeatmapCodec
 from hwl.data.annotations import Annotations, Boxes, load_detections, load_split
 from hwl.data.batches import EpochBatches
+from hwl.data.cached import CachedPersons, Cutouts, as_batch, samples_on
+from hwl.data.crop_cache import open_crop_cache
 from hwl.data.crops import Augmentation
 from hwl.data.dataset import PersonDataset, Sample, single_threaded_opencv
 from hwl.data.loading import delivered
@@ -35,6 +38,8 @@ from hwl.training.processes import join_group, launched, spread, told_when_lost
 from hwl.training.profiling import profiled
 from hwl.training.state import TrainingState
 from hwl.training.validation import validate
+
+Batch: TypeAlias = Sample | Cutouts
 
 WARMUP_FACTOR = 0.001
 DROP_FACTOR = 0.1
@@ -141,9 +146,8 @@ def train(config: TrainConfig, folder: Path) -> list[dict[str, float]]:
     run = TrainingState(config, accelerator, bare, optimizer, folder, inputs)
     run.resume()
 
-    def backward(part: Sample, persons: int) -> Tensor:
+    def backward(sample: Sample, persons: int) -> Tensor:
         """Add the gradients of a part of a batch of so many persons in all processes."""
-        sample = part.to(accelerator.device)
         crops = run.model.preprocess(sample.crop).to(memory_format=torch.channels_last)
         loss = loss_function(model(crops), sample.target, sample.weight)
         # The mean of the processes' gradients is then the mean of all persons'.
@@ -165,7 +169,8 @@ def train(config: TrainConfig, folder: Path) -> list[dict[str, float]]:
                 for group in optimizer.param_groups:
                     group["lr"] = lr
                 persons = order.samples(run.epoch_step)  # of all processes
-                *parts, last = batch.split(min(config.accumulate, persons // processes))
+                sample = samples_on(batch, codec, accelerator.device)
+                *parts, last = sample.split(min(config.accumulate, persons // processes))
                 optimizer.zero_grad()
                 loss = torch.zeros((), device=accelerator.device)
                 with accelerator.no_sync(model):  # until the last part has been added
@@ -247,9 +252,14 @@ def _loader(
         process=accelerator.process_index,
         processes=accelerator.num_processes,
     )
+    source: Dataset = dataset
+    if config.crop_cache:
+        cache = open_crop_cache(Path(config.crop_cache), train, codec.input_size)
+        source = CachedPersons(dataset, cache, on_device=accelerator.device.type != "cpu")
     loader = DataLoader(
-        dataset,
+        source,
         batch_sampler=order,
+        collate_fn=as_batch if config.crop_cache else None,
         num_workers=config.workers,
         persistent_workers=config.workers > 0,
         pin_memory=torch.cuda.is_available(),
@@ -258,7 +268,7 @@ def _loader(
     return order, loader
 
 
-def _shown(loader: DataLoader, what: str, accelerator: Accelerator) -> Iterator[Sample]:
+def _shown(loader: DataLoader, what: str, accelerator: Accelerator) -> Iterator[Batch]:
     """The loader's batches; the main process shows a bar."""
     batches = delivered(loader)
     return progress(batches, what, len(loader)) if accelerator.is_main_process else batches

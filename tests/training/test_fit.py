@@ -157,6 +157,18 @@ def test_the_same_seed_gives_the_same_bits_with_any_number_of_workers(
     ).read_bytes()
 
 
+def test_with_a_crop_cache_the_same_samples_are_learned(
+    small_training: MakeConfig, tmp_path: Path
+) -> None:
+    still = {"epochs": 1, "lr": 1e-12, "evaluate_every": 1}  # so that the loss is the samples' own
+    cache = str(tmp_path / "cache")
+
+    (exact,) = fit(small_training(tmp_path / "exact", **still))
+    (cached,) = fit(small_training(tmp_path / "cached", crop_cache=cache, workers=1, **still))
+
+    assert cached["loss"] == pytest.approx(exact["loss"], rel=1e-3)
+
+
 def test_another_seed_gives_other_weights(
     trained: Path, small_training: MakeConfig, tmp_path: Path
 ) -> None:

@@ -120,6 +120,19 @@ def no_step(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     return lambda: monkeypatch.setattr("hwl.training.fit.TrainingState.count", stop)
 
 
+def test_with_a_crop_cache_a_killed_run_goes_on_to_the_same_bits(
+    small_training: MakeConfig, tmp_path: Path
+) -> None:
+    cache = str(tmp_path / "cache")
+    fit(small_training(tmp_path / "whole", crop_cache=cache))
+    config = small_training(tmp_path / "run", crop_cache=cache)
+    killed(config, "step", 3)
+
+    fit(config)
+
+    assert_same_run(tmp_path / "run", tmp_path / "whole")
+
+
 @pytest.mark.parametrize(("step", "resumed_at"), [(3, 2), (6, 5)])
 def test_a_run_killed_at_a_step_goes_on_to_the_same_bits(
     step: int,
