@@ -35,6 +35,7 @@ def jobs_of(runs: Path, puppets: Path, outputs: Path) -> dict[str, dict[str, obj
     speed = {"models": ["ours"], "runtimes": ["eager", "fused"], "threads": [1]}
     speed |= {"batches": [1, 2], "rounds": 2, "images": 2}
     ablations = {"runs": str(runs / "evaluate"), "variants": ["ours"], "baseline": "ours"}
+    ablations["evidence_runs"] = ""
     jobs = {
         "1_train": ("train/ours-seed0", {**data, "epochs": 2, "batch_size": 4, "threads": 1}),
         "2_evaluate": ("evaluate/ours-seed0", {**model, **evaluation}),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -15,6 +16,47 @@ from hwl.studies.paired import paired_interval
 
 BASE_COLOR = "0.55"
 VERDICT_COLORS = {"supported": PALETTE[2], "contradicted": PALETTE[1]}
+
+
+def read_tables(evidence: str) -> dict[str, pd.DataFrame]:
+    """The tables of the experiment's report by name.
+
+    Args:
+        evidence: folder of its runs, or "".
+
+    Returns:
+        Nothing where there is no finished report.
+    """
+    report = Path(evidence) / "report"
+    if not evidence or not (report / "run.json").exists():
+        return {}
+    return {path.stem: pd.read_csv(path) for path in sorted(report.glob("*.csv"))}
+
+
+def figures_of(tables: Mapping[str, pd.DataFrame]) -> Iterator[tuple[str, Figure]]:
+    """Each figure that the report's tables allow, with its name."""
+    given = {name: table for name, table in tables.items() if len(table)}
+    if "runs" not in given:
+        return
+    first = given["runs"].iloc[0]
+    how = (
+        f"{first['boxes']} boxes, {'flip test' if first['flip'] else 'no flip'}, input "
+        f"{first['input']}, {first['images']} images, {first['persons']} persons; last weights"
+    )
+    if "comparisons" in given:
+        yield "forest", forest_plot(given["comparisons"], how)
+    if "curves" in given and "OKS" in given["curves"]:
+        note = "means and 95 % intervals over seeds; the old validation images"
+        arms = given["curves"]["arm"].unique()
+        yield "learning", learning_bands(given["curves"], "OKS", arms, note)
+    if "reliability" in given:
+        yield "reliability", reliability_curves(given["reliability"], how)
+    if "sizes" in given:
+        yield "accuracy_over_macs", accuracy_over_macs(given["sizes"], how)
+    if "trace" in given:
+        traces = dict(iter(given["trace"].groupby("arm", sort=False)))
+        note = "the first run of each arm, 128 validation persons"
+        yield "over_training", over_training(traces, note)
 
 
 @style()

@@ -19,7 +19,7 @@ from hwl.files import replacing, write_json, write_table, write_text
 from hwl.inference.timing import latencies
 from hwl.models import create_model
 from hwl.paths import PUBLISHED
-from hwl.reporting import evidence_figures as figures
+from hwl.reporting import evidence_figures
 from hwl.reporting.figures import save
 from hwl.reporting.paper_and_here import as_markdown, paper_and_here
 from hwl.runs.folder import new_run
@@ -83,7 +83,8 @@ def write_report(config: EvidenceConfig) -> Path:
             if not table.empty:
                 write_table(folder / f"{name}.csv", table.to_dict("records"))
         _write_oks(folder / "oks.npz", found)
-        _draw(folder, tables, design)
+        for name, figure in evidence_figures.figures_of(tables):
+            save(figure, folder, name)
         lacking = evidence.missing(design, found, seeds)
         told = tables["comparisons"].to_dict("records")
         origin = {name: sorted(set(found.table[name])) for name in ("commit", "clean", "cpu")}
@@ -186,30 +187,6 @@ def _write_oks(path: Path, found: Runs) -> None:
         arrays[f"{arm}_images"] = persons.image_ids
     with replacing(path) as partial, partial.open("wb") as file:
         np.savez_compressed(file, **arrays)
-
-
-def _draw(folder: Path, tables: dict[str, pd.DataFrame], design: Design) -> None:
-    main = design.piloted()
-    first = tables["runs"].iloc[0]
-    how = (
-        f"{first['boxes']} boxes, {'flip test' if first['flip'] else 'no flip'}, input "
-        f"{first['input']}, {first['images']} images, {first['persons']} persons; last weights"
-    )
-    arms = list(main.arms)
-    if len(tables["comparisons"]):
-        save(figures.forest_plot(tables["comparisons"], how), folder, "forest")
-    curves = tables["curves"]
-    if "OKS" in curves:
-        note = "means and 95 % intervals over seeds; the old validation images"
-        save(figures.learning_bands(curves, "OKS", arms, note), folder, "learning")
-    if len(tables["reliability"]):
-        save(figures.reliability_curves(tables["reliability"], how), folder, "reliability")
-    if len(tables["sizes"]):
-        save(figures.accuracy_over_macs(tables["sizes"], how), folder, "accuracy_over_macs")
-    if len(tables["trace"]):
-        traces = dict(iter(tables["trace"].groupby("arm", sort=False)))
-        note = "the first run of each arm, 128 validation persons"
-        save(figures.over_training(traces, note), folder, "over_training")
 
 
 def page(tables: dict[str, pd.DataFrame], lacking: list[str], folder: str) -> str:

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 
-from hwl.config import FilePath, Name, check
+from hwl.config import FilePath, Name, OptionalPath, check
 from hwl.errors import HwlError
 from hwl.studies.gathering import check_protocol, gather
 from hwl.studies.paired import paired_interval
@@ -28,6 +28,8 @@ class AblationConfig:
     variants: list[Name]  # the variants to compare
     baseline: Name = "mse"  # the one that the others are compared with
     metric: Name = "AP"  # column of their metrics
+    # Folder of the evidence experiment's runs, whose figures are shown (empty: none).
+    evidence_runs: OptionalPath = "results/evidence"
 
     def __post_init__(self) -> None:
         """Check every value; raises HwlError."""
