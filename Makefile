@@ -2,10 +2,11 @@
 # make test        install and run the tests
 # make docs        build the site into docs/_build
 # make publish     copy finished runs to results/, from a clean commit
-# PROFILE=...      one of profiles/;  LOCKED=0  the newest packages in pyproject.toml's ranges
+# PROFILE=...      one of profiles/;  EXECUTOR=slurm  on a cluster;  LOCKED=0  the newest packages in pyproject.toml's ranges
 VENV ?= .venv
 PROFILE ?= embedded
 CORES ?= $(shell nproc)
+EXECUTOR ?= local
 PYTHON ?= python3
 LOCKED ?= 1
 BIN := $(VENV)/bin
@@ -13,7 +14,7 @@ BIN := $(VENV)/bin
 .PHONY: reproduce test lint docs publish lock clean
 
 reproduce: $(VENV)/installed
-	@$(BIN)/hwl reproduce $(PROFILE) --cores $(CORES)
+	@$(BIN)/hwl reproduce $(PROFILE) --cores $(CORES) --executor $(EXECUTOR)
 
 # A file's fixtures are made once, and the file that takes longest goes first.
 test: $(VENV)/installed
@@ -37,13 +38,13 @@ publish: $(VENV)/installed
 # The exact versions that `make` installs; those in the file stay, but for what pyproject.toml excludes.
 lock:
 	uv pip compile pyproject.toml --universal --python-version 3.11 \
-		--extra runtimes --extra test --extra dev --no-emit-index-url --no-annotate \
+		--extra runtimes --extra slurm --extra test --extra dev --no-emit-index-url --no-annotate \
 		--custom-compile-command "make lock" --output-file requirements.lock --quiet
 
 $(VENV)/installed: pyproject.toml requirements.lock
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off \
-		$(if $(filter 0,$(LOCKED)),,--constraint requirements.lock) -e '.[runtimes,test,dev]'
+		$(if $(filter 0,$(LOCKED)),,--constraint requirements.lock) -e '.[runtimes,slurm,test,dev]'
 	touch $@
 
 clean:

@@ -4,6 +4,8 @@
     snakemake --cores 2 --configfile profiles/subset.yaml     a COCO-layout folder on a CPU
     snakemake --cores 8 --configfile profiles/paper.yaml      full COCO on GPUs
 
+`hwl reproduce` calls it so, and with --executor slurm gives the jobs to a scheduler.
+
 A profile names the data, the recipe, the variants (changes to the recipe) and their seeds. Runs that
 are finished and whose notebook, data and parameters have not changed are not made again; a killed
 training goes on from its last checkpoint.
@@ -16,6 +18,7 @@ import sys
 from snakemake.exceptions import WorkflowError
 
 from hwl.errors import HwlError
+from hwl.runs.cluster import cluster_of
 from hwl.speed.repeated import runs_of
 from hwl.studies.profile import check_profile
 
@@ -38,6 +41,10 @@ RUNS = [
     f"{variant}-seed{seed}" for variant in VARIANTS for seed in config["seeds"].get(variant, [0])
 ]
 SPEEDS = runs_of(config["speed"])  # parameters of 5_speed by the name of their run
+CLUSTER = cluster_of(config)  # what a job asks a scheduler for
+# A job can have all cores of this machine; from a scheduler, and in its job, it has those of a run.
+SCHEDULED = workflow.remote_exec or workflow.resource_settings.cores is None
+MOST_CORES = config["cores_per_run"] if SCHEDULED else workflow.cores
 
 
 wildcard_constraints:
@@ -98,6 +105,8 @@ rule report:
         notebook=f"{OUT}/report/notebook.html",
     params:
         parameters({"output": f"{OUT}/report", "runs": OUT}),
+    resources:
+        **CLUSTER.resources(),
     log:
         f"{LOGS}/report.log",
     shell:
@@ -117,7 +126,9 @@ if "puppets" in config:
                 for name, value in config["puppets"].items()
                 for word in (f"--{name.replace('_', '-')}", str(value))
             ),
-        threads: workflow.cores
+        threads: MOST_CORES
+        resources:
+            **CLUSTER.resources(),
         log:
             f"{LOGS}/puppets.log",
         shell:
@@ -139,7 +150,8 @@ rule train:
         ),
     threads: config["cores_per_run"]
     resources:
-        gpu=1,
+        gpu=CLUSTER.gpus,
+        **CLUSTER.resources(),
     log:
         f"{LOGS}/train-{{variant}}-seed{{seed}}.log",
     shell:
@@ -166,7 +178,8 @@ rule evaluate:
         ),
     threads: config["cores_per_run"]
     resources:
-        gpu=1,
+        gpu=CLUSTER.gpus,
+        **CLUSTER.resources(),
     log:
         f"{LOGS}/evaluate-{{variant}}-seed{{seed}}.log",
     shell:
@@ -212,6 +225,8 @@ rule loss_weights:
                 "data": config["data"],
             }
         ),
+    resources:
+        **CLUSTER.resources(),
     log:
         f"{LOGS}/loss_weights.log",
     shell:
@@ -239,6 +254,8 @@ if "compare" in config:
                     "baseline": config["compare"][0],
                 }
             ),
+        resources:
+            **CLUSTER.resources(),
         log:
             f"{LOGS}/ablations.log",
         shell:
@@ -269,8 +286,9 @@ rule speed:
         ),
     log:
         f"{LOGS}/{{setting}}.log",
-    threads: workflow.cores
+    threads: MOST_CORES
     resources:
-        gpu=1,
+        gpu=CLUSTER.gpus,
+        **CLUSTER.resources(),
     shell:
         "{params.environment} {HWL} run 5_speed {params.parameters} 2>&1 | tee {log}"

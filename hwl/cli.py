@@ -117,17 +117,22 @@ def export(
     print(output)
 
 
-def reproduce(profile: tyro.conf.Positional[str] = "embedded", cores: int = 1) -> None:
+def reproduce(
+    profile: tyro.conf.Positional[str] = "embedded",
+    cores: int = 1,
+    executor: Literal["local", "slurm"] = "local",
+) -> None:
     """Make what is out of date of a profile in runs/, and compare it with what is published.
 
     Args:
         profile: the name of a file in profiles/.
-        cores: CPU cores that jobs may use together.
+        cores: CPU cores of this machine that jobs may use together.
+        executor: what runs the jobs: this machine, or the scheduler SLURM.
     """
     from hwl.paths import PUBLISHED
     from hwl.runs.graph import reproduce
 
-    reproduce(profile, cores)
+    reproduce(profile, cores, executor)
     if (PUBLISHED / profile).is_dir():
         compare(profile)
     print(f"The report: runs/{profile}/index.html")

@@ -23,6 +23,7 @@ tomllib = pytest.importorskip("tomllib", reason="reads TOML with Python 3.11's o
 PROJECT = Path(__file__).parents[1]
 # Needed for the graph from Python 3.11 on; environment.yml asks for that Python.
 MARKER = re.compile(r"\s*;.*")
+EXTRAS = ("runtimes", "slurm", "test", "dev")
 
 
 def pyproject() -> dict:
@@ -34,6 +35,12 @@ def bounds(requirements: list[str]) -> dict[str, str]:
     return {match[1]: match[2].strip() for match in split}
 
 
+def installed() -> list[str]:
+    """The requirements that `make` installs."""
+    extras = pyproject()["optional-dependencies"]
+    return [*pyproject()["dependencies"], *itertools.chain(*(extras[name] for name in EXTRAS))]
+
+
 def environment_bounds() -> dict[str, str]:
     content = yaml.safe_load((PROJECT / "environment.yml").read_text())["dependencies"]
     plain = [line for line in content if isinstance(line, str)]
@@ -43,12 +50,7 @@ def environment_bounds() -> dict[str, str]:
 
 
 def test_environment_and_pyproject_have_equal_bounds() -> None:
-    extras = pyproject()["optional-dependencies"]
-    wanted = bounds(
-        [*pyproject()["dependencies"], *extras["runtimes"], *extras["test"], *extras["dev"]]
-    )
-
-    assert environment_bounds() == wanted
+    assert environment_bounds() == bounds(installed())
 
 
 def test_a_runs_record_has_the_versions_of_all_that_the_runtimes_need() -> None:
@@ -105,10 +107,8 @@ def test_the_lock_has_one_version_within_the_bounds_of_every_dependency() -> Non
         for one in map(Requirement, lock_lines())
         if one.marker is None or one.marker.evaluate()
     }
-    extras = pyproject()["optional-dependencies"]
-    wanted = [*pyproject()["dependencies"], *extras["runtimes"], *extras["test"], *extras["dev"]]
 
-    for line in map(Requirement, wanted):
+    for line in map(Requirement, installed()):
         (version,) = locked[canonicalize_name(line.name)]
         assert version.operator == "==" and line.specifier.contains(version.version), line
 

@@ -10,16 +10,18 @@ import time
 
 import filelock
 import psutil
+import yaml
 
 from hwl.errors import HwlError
 from hwl.paths import PROJECT
+from hwl.runs.cluster import cluster_of, slurm_options
 
 # In the environment of all processes of a graph: the project that it is at work in.
 MARK = "HWL_GRAPH"
 PATIENCE = 10.0  # seconds that kernels of a killed graph have to notice it and end
 
 
-def reproduce(profile: str, cores: int) -> None:
+def reproduce(profile: str, cores: int, executor: str = "local") -> None:
     """Make what is out of date in `runs/<profile>/`, by snakemake.
 
     Snakemake leaves its folder locked when it is killed. Here, that lock is removed when no
@@ -27,17 +29,24 @@ def reproduce(profile: str, cores: int) -> None:
 
     Args:
         profile: the name of a file in `profiles/`.
-        cores: CPU cores that jobs may use together.
+        cores: CPU cores of this machine that jobs may use together.
+        executor: "local", or "slurm": jobs are given to that scheduler, whose own limits hold.
 
     Raises:
-        HwlError: there is no such profile, another graph is at work, or a job failed.
+        HwlError: there is no such profile, the executor is not installed, another graph is at
+            work, or a job failed.
     """
     configuration = PROJECT / "profiles" / f"{profile}.yaml"
     if not configuration.is_file():
         known = ", ".join(sorted(path.stem for path in configuration.parent.glob("*.yaml")))
         raise HwlError(f"profile '{profile}' is not one of {known}")
-    command = [sys.executable, "-m", "snakemake", "--cores", str(cores), "--rerun-incomplete"]
+    command = [sys.executable, "-m", "snakemake", "--rerun-incomplete"]
     command += ["--configfile", str(configuration), "--quiet", "host"]
+    if executor == "slurm":
+        cluster = cluster_of(yaml.safe_load(configuration.read_text()))
+        command += slurm_options(cluster, f"runs/{profile}/logs/slurm")
+    else:
+        command += ["--cores", str(cores)]
     own = configuration.with_suffix(".smk")  # of a profile that is no list of variants
     if own.is_file():
         command += ["--snakefile", str(own)]

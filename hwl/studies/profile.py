@@ -10,6 +10,7 @@ from hwl.config import Count, FilePath, Name, OptionalName, OptionalPath, build,
 from hwl.errors import HwlError
 from hwl.evaluation.config import EvaluateConfig
 from hwl.puppets.config import PuppetConfig
+from hwl.runs.cluster import cluster_of
 from hwl.speed.config import SpeedConfig
 from hwl.speed.repeated import REPEATS, runs_of
 from hwl.training.config import TrainConfig
@@ -46,6 +47,7 @@ class Profile:
     int8: OptionalName = ""  # runtime to evaluate all in too
     # Parameters of 5_speed by the name of its run, with `repeats` and variables of `environment`.
     speed: dict[str, dict]
+    cluster: dict = field(default_factory=dict)  # fields of Cluster, for EXECUTOR=slurm
 
     def __post_init__(self) -> None:
         """Check every value; raises HwlError."""
@@ -61,6 +63,7 @@ def check_profile(values: Mapping[str, object]) -> None:
     """
     try:
         profile = build(Profile, values)
+        cluster_of(values)
         for name in ("seeds", "compare"):
             for variant in getattr(profile, name):
                 if variant not in profile.variants:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import subprocess
@@ -112,6 +113,22 @@ def test_a_profile_with_a_graph_of_its_own_is_made_by_that(
 
     (command,) = commands
     assert command[command.index("--snakefile") + 1] == str(project / "profiles/small.smk")
+
+
+def test_a_schedulers_jobs_are_limited_by_the_profile_and_not_by_this_machine(
+    project: Path, commands: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: True)
+    monkeypatch.setattr("shutil.which", lambda name: name)
+    (project / "profiles/small.yaml").write_text("cluster: {jobs: 5, retries: 7}")
+
+    graph.reproduce("small", cores=1, executor="slurm")
+
+    (command,) = commands
+    told = dict(itertools.pairwise(command))
+    assert told["--executor"] == "slurm" and "--cores" not in told
+    assert (told["--jobs"], told["--retries"]) == ("5", "7")
+    assert told["--slurm-logdir"] == "runs/small/logs/slurm"
 
 
 def test_an_unknown_profile_is_told_with_the_known_ones(project: Path) -> None:

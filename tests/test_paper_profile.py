@@ -1,0 +1,175 @@
+"""The paper's profile in miniature, from end to end; by a real SLURM where one can be started.
+
+COCO's folder and file names, the profile's recipe and both input sizes are those of the paper; the
+images are a few puppets, and the trainings have a step or twelve. On SLURM a training is cancelled
+and goes on in the next job.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from hwl.files import read_json
+from hwl.paths import PROJECT
+from hwl.runs.cluster import PLUGIN
+
+LOCALHOST = Path(__file__).with_name("slurm") / "localhost.sh"
+PATIENCE = 1500.0  # seconds for all jobs on a busy machine
+JOBS = 10
+DETECTIONS = "person_detection_results/COCO_val2017_detections_AP_H_56_person.json"
+
+
+def miniature(paper: dict) -> dict:
+    """The paper's profile with two variants, a few persons and a step or twelve."""
+    few = {"train_limit": 2, "batch_size": 2, "workers": 0, "threads": 1, "checkpoint_steps": 1}
+    short = {"epochs": 1, "lr_drops": [], "warmup_steps": 1}
+    timing = {"models": ["ours"], "runtimes": ["eager"], "threads": [1], "batches": [1]}
+    return {
+        **paper,
+        "cores_per_run": 1,
+        "cluster": {**paper["cluster"], "gpus": 0, "memory_GB": 1, "retries": 3},
+        "recipe": {**paper["recipe"], **few, **short},
+        "protocol": {"bootstrap": 5},
+        # The first takes long enough to be met at work.
+        "variants": {"ours": {"epochs": 12}, "ours-384x288": paper["variants"]["ours-384x288"]},
+        "seeds": {},
+        "compare": ["ours", "ours-384x288"],
+        "int8": "openvino-int8",
+        "speed": {"speed": {**paper["speed"]["speed"], **timing, "rounds": 1, "images": 1}},
+    }
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What `hwl reproduce` left and said, and SLURM's number of the job that was cancelled."""
+
+    runs: Path
+    said: str
+    cancelled: str | None
+
+
+@pytest.fixture(scope="module")
+def project(puppets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the project with a miniature COCO."""
+    folder = tmp_path_factory.mktemp("miniature") / "project"
+    for name in ("hwl", "notebooks"):
+        shutil.copytree(PROJECT / name, folder / name, ignore=shutil.ignore_patterns("*.pyc"))
+    shutil.copy(PROJECT / "Snakefile", folder)
+    shutil.copytree(puppets, folder / "data/coco")
+    (folder / "data/coco/puppets.json").unlink()
+    detections = folder / "data/coco" / DETECTIONS
+    detections.with_name("val2017_simulated_detections.json").rename(detections)
+    (folder / "profiles").mkdir()
+    profile = miniature(yaml.safe_load((PROJECT / "profiles/paper.yaml").read_text()))
+    (folder / "profiles/paper.yaml").write_text(yaml.safe_dump(profile))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str] | None]:
+    """The environment of a SLURM on this machine, or None where none can be started."""
+    commands = ("slurmctld", "slurmd", "munged")
+    if os.geteuid() != 0 or not all(map(shutil.which, commands)) or not _has_plugin():
+        yield None
+        return
+    folder = tmp_path_factory.mktemp("slurm")
+    try:
+        subprocess.run(["bash", LOCALHOST, "start", folder], check=True)
+        # The settings of a cluster are a profile of snakemake's; here, it asks often.
+        (folder / "config.yaml").write_text(
+            "slurm-init-seconds-before-status-checks: 2\nslurm-status-command: squeue\n"
+        )
+        yield {
+            "SLURM_CONF": f"{folder}/slurm.conf",
+            "SNAKEMAKE_PROFILE": str(folder),
+            "PATH": f"{folder}/bin{os.pathsep}{os.environ['PATH']}",
+        }
+    finally:
+        subprocess.run(["bash", LOCALHOST, "stop", folder], check=True)
+
+
+def _has_plugin() -> bool:
+    return any(Path(path, PLUGIN).is_dir() for path in sys.path)
+
+
+@pytest.fixture(scope="module")
+def outcome(project: Path, slurm: dict[str, str] | None) -> Outcome:
+    """The whole miniature, made once."""
+    command = [sys.executable, "-m", "hwl", "reproduce", "paper"]
+    command += ["--executor", "slurm"] if slurm else ["--cores", "2"]
+    environment = {**os.environ, **(slurm or {}), "PYTHONPATH": str(project)}
+    environment["OMP_NUM_THREADS"] = "1"
+    runs, cancelled = project / "runs/paper", None
+    with (
+        (project / "said.txt").open("w") as said,
+        subprocess.Popen(command, cwd=project, env=environment, stdout=said, stderr=said) as graph,
+    ):
+        try:
+            if slurm:
+                cancelled = cancel_training(runs, graph, environment)
+            graph.wait(PATIENCE)
+        finally:
+            graph.terminate()
+    told = (project / "said.txt").read_text()
+    assert graph.returncode == 0, told
+    return Outcome(runs, told, cancelled)
+
+
+def cancel_training(runs: Path, graph: subprocess.Popen, environment: dict[str, str]) -> str:
+    """Cancel the longer training's job when it has a checkpoint, and return its number."""
+    until = time.monotonic() + PATIENCE
+    while not (runs / "train/ours-seed0.partial/checkpoint.pt").exists():
+        assert graph.poll() is None and time.monotonic() < until, "nothing was trained"
+        time.sleep(0.1)
+    command = ["squeue", "--noheader", "--states=RUNNING", "--format=%i %k"]
+    told = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    (number,) = re.findall(r"^(\d+) rule_train_wildcards_ours_0$", told.stdout, re.M)
+    subprocess.run(["scancel", number], env=environment, check=True)
+    return number
+
+
+@pytest.mark.slow
+def test_the_paper_profile_runs_from_end_to_end_on_a_folder_of_cocos_names(
+    outcome: Outcome,
+) -> None:
+    for run, size in (("ours-seed0", [256, 192]), ("ours-384x288-seed0", [384, 288])):
+        config = read_json(outcome.runs / f"train/{run}/run.json")["config"]
+        assert [config["input_height"], config["input_width"]] == size
+        for evaluation, runtime in (("evaluate", "eager"), ("evaluate_int8", "openvino-int8")):
+            folder = outcome.runs / evaluation / run
+            protocols = pd.read_csv(folder / "protocols.csv")
+            assert protocols.boxes.tolist() == ["ground truth", "ground truth", "detected"]
+            assert read_json(folder / "run.json")["config"]["runtime"] == runtime
+            assert DETECTIONS in read_json(folder / "run.json")["config"]["detections"]
+    assert list(outcome.runs.glob("speed/latencies-256x192-*.csv"))
+    assert (outcome.runs / "ablations/comparison.csv").exists()
+    page = (outcome.runs / "index.html").read_text()
+    assert "ours-384x288" in page
+
+
+@pytest.mark.slow
+def test_a_training_that_slurm_cancels_goes_on_in_the_next_job(outcome: Outcome) -> None:
+    if outcome.cancelled is None:
+        pytest.skip("needs root and `apt-get install slurm-wlm munge`, to start SLURM")
+
+    assert f"SLURM-job '{outcome.cancelled}' failed, SLURM status is: 'CANCELLED'" in outcome.said
+    given = re.findall(r"has been submitted with SLURM jobid (\d+)", outcome.said)
+    assert len(given) > JOBS
+    kept = {path.stem for path in (outcome.runs / "logs/slurm").rglob("*.log")}
+    assert kept == set(given)
+    log = (outcome.runs / "logs/train-ours-seed0.log").read_text()
+    went_on = re.search(r"going on from \S+: epoch (\d+), step \d+", log)
+    assert 0 < int(went_on[1]) < 12
+    assert "epoch  12/12" in log and "epoch   1/12" not in log
