@@ -33,7 +33,10 @@ try:
 except HwlError as error:
     raise WorkflowError(str(error)) from None
 
+CLUSTER = cluster_of(config)  # what a job asks a scheduler for
 HWL = f"{shlex.quote(sys.executable)} -m hwl"
+# A job that takes GPUs has them alone (hwl/runs/gpus.py).
+ON_GPUS = f"HWL_GPUS={CLUSTER.gpus} {HWL}"
 OUT = f"runs/{config['profile']}"
 LOGS = f"{OUT}/logs"
 VARIANTS = config["variants"]
@@ -41,7 +44,6 @@ RUNS = [
     f"{variant}-seed{seed}" for variant in VARIANTS for seed in config["seeds"].get(variant, [0])
 ]
 SPEEDS = runs_of(config["speed"])  # parameters of 5_speed by the name of their run
-CLUSTER = cluster_of(config)  # what a job asks a scheduler for
 # A job can have all cores of this machine; from a scheduler, and in its job, it has those of a run.
 SCHEDULED = workflow.remote_exec or workflow.resource_settings.cores is None
 MOST_CORES = config["cores_per_run"] if SCHEDULED else workflow.cores
@@ -155,7 +157,7 @@ rule train:
     log:
         f"{LOGS}/train-{{variant}}-seed{{seed}}.log",
     shell:
-        "{HWL} run 1_train {params} 2>&1 | tee {log}"
+        "{ON_GPUS} run 1_train {params} 2>&1 | tee {log}"
 
 
 rule evaluate:
@@ -183,7 +185,7 @@ rule evaluate:
     log:
         f"{LOGS}/evaluate-{{variant}}-seed{{seed}}.log",
     shell:
-        "{HWL} run 2_evaluate {params} 2>&1 | tee {log}"
+        "{ON_GPUS} run 2_evaluate {params} 2>&1 | tee {log}"
 
 
 if "int8" in config:
@@ -291,4 +293,4 @@ rule speed:
         gpu=CLUSTER.gpus,
         **CLUSTER.resources(),
     shell:
-        "{params.environment} {HWL} run 5_speed {params.parameters} 2>&1 | tee {log}"
+        "{params.environment} {ON_GPUS} run 5_speed {params.parameters} 2>&1 | tee {log}"

@@ -41,12 +41,15 @@ def run(
     """
     from hwl.execute import NOTEBOOKS, parse
     from hwl.execute import run as execute
+    from hwl.paths import PROJECT
+    from hwl.runs.gpus import own_gpus
 
     path = Path(notebook)
     if path.suffix != ".ipynb":
         path = NOTEBOOKS / f"{notebook}.ipynb"
     values = {name: parse(path, name, text) for name, text in parameter}
-    executed = execute(path, values)
+    with own_gpus(PROJECT / ".snakemake"):
+        executed = execute(path, values)
     if page is not None:
         from hwl.reporting.page import write_report_page
 

@@ -15,6 +15,7 @@ import yaml
 from hwl.errors import HwlError
 from hwl.paths import PROJECT
 from hwl.runs.cluster import cluster_of, slurm_options
+from hwl.runs.gpus import visible_gpus
 
 # In the environment of all processes of a graph: the project that it is at work in.
 MARK = "HWL_GRAPH"
@@ -47,6 +48,8 @@ def reproduce(profile: str, cores: int, executor: str = "local") -> None:
         command += slurm_options(cluster, f"runs/{profile}/logs/slurm")
     else:
         command += ["--cores", str(cores)]
+        if gpus := visible_gpus():
+            command += ["--resources", f"gpu={len(gpus)}"]
     own = configuration.with_suffix(".smk")  # of a profile that is no list of variants
     if own.is_file():
         command += ["--snakefile", str(own)]

@@ -65,6 +65,17 @@ def test_snakemake_makes_what_is_out_of_date_of_the_profile(commands: Commands) 
     assert "--unlock" not in command
 
 
+def test_jobs_at_work_at_once_are_no_more_than_the_gpus(
+    commands: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,3")
+
+    graph.reproduce("small", cores=64)
+
+    (command,) = commands
+    assert command[command.index("--resources") + 1] == "gpu=3"
+
+
 def test_after_a_kill_the_folder_is_unlocked_first(commands: Commands, project: Path) -> None:
     leave_locked(project)
 
