@@ -34,6 +34,8 @@ def speed_heatmap(latencies: pd.DataFrame, conditions: str) -> Figure:
     size = max(0.85 * columns + 2, 7), len(panels) * (0.34 * models + 0.8) + 1
     figure, axes = plt.subplots(len(panels), 1, figsize=size, squeeze=False)
     low, high = float(latencies["FPS"].min()), float(latencies["FPS"].max())
+    if low == high:  # one cell alone
+        low, high = low / 2, high * 2
     norm = LogNorm(low, high)
     for (device, threads, batch), axis in zip(panels, axes.flat, strict=True):
         here = (latencies["device"] == device) & (latencies["threads"] == threads)

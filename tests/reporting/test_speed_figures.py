@@ -106,6 +106,18 @@ def test_a_heatmap_leaves_gaps_for_what_is_missing(
     assert_readable(figure)
 
 
+def test_a_heatmap_of_a_single_cell_has_a_scale(
+    latencies: pd.DataFrame, assert_readable: Readable
+) -> None:
+    one = latencies[(latencies["batch"] == 1) & (latencies["runtime"] == "eager")].iloc[:1]
+
+    figure = speed_heatmap(best_batches(one), CAPTION)
+
+    low, high = panel(figure, "CPU, 1 thread, batch 1").images[0].get_clim()
+    assert low < one["FPS"].iloc[0] < high
+    assert_readable(figure)
+
+
 def test_accuracy_over_speed_has_a_panel_a_setting_with_ours_in_its_own_color(
     points: pd.DataFrame, assert_readable: Readable
 ) -> None:
