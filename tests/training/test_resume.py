@@ -5,7 +5,6 @@ The uninterrupted run has 2 epochs of 3 steps and checkpoints after steps 2, 3, 
 
 from __future__ import annotations
 
-import csv
 import errno
 import shutil
 import signal
@@ -17,11 +16,12 @@ import pytest
 import torch
 
 from hwl.errors import HwlError
-from hwl.runs.folder import RunFolder
 from hwl.training.checkpoints import load_checkpoint, save_checkpoint
 from hwl.training.config import TrainConfig
 from hwl.training.finished import MACHINE_FIELDS
-from hwl.training.fit import fit, train
+from hwl.training.fit import fit
+
+from .same_run import assert_same_run, history
 
 MakeConfig = Callable[..., TrainConfig]
 
@@ -74,19 +74,6 @@ def killed(started: Callable[..., BaseProcess]) -> Callable[[TrainConfig, str, i
     return kill
 
 
-def history(folder: Path) -> list[dict[str, str]]:
-    """A run's history without what depends on the clock."""
-    with (folder / "history.csv").open(newline="") as file:
-        return [{**row, "seconds": ""} for row in csv.DictReader(file)]
-
-
-def assert_same_run(folder: Path, expected: Path) -> None:
-    for name in ("last.safetensors", "best.safetensors"):
-        assert (folder / name).read_bytes() == (expected / name).read_bytes()
-    assert history(folder) == history(expected)
-    assert {path.name for path in folder.iterdir()} == {path.name for path in expected.iterdir()}
-
-
 def half_trained(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The checkpoint of a run that broke off, without a process of its own, at step 3."""
     count, steps = "hwl.training.fit.TrainingState.count", iter(range(1, 4))
@@ -110,18 +97,9 @@ def trained_halfway(small_training: MakeConfig, tmp_path_factory: pytest.TempPat
         return half_trained(small_training(folder / "run"), patch).parent
 
 
-@pytest.fixture
-def no_step(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """Makes every training step from now on fail."""
-
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    return lambda: monkeypatch.setattr("hwl.training.fit.TrainingState.count", stop)
-
-
+@pytest.mark.slow
 def test_with_a_crop_cache_a_killed_run_goes_on_to_the_same_bits(
-    small_training: MakeConfig, tmp_path: Path
+    killed: Callable[..., Path], small_training: MakeConfig, tmp_path: Path
 ) -> None:
     cache = str(tmp_path / "cache")
     fit(small_training(tmp_path / "whole", crop_cache=cache))
@@ -133,6 +111,7 @@ def test_with_a_crop_cache_a_killed_run_goes_on_to_the_same_bits(
     assert_same_run(tmp_path / "run", tmp_path / "whole")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("step", "resumed_at"), [(3, 2), (6, 5)])
 def test_a_run_killed_at_a_step_goes_on_to_the_same_bits(
     step: int,
@@ -153,6 +132,7 @@ def test_a_run_killed_at_a_step_goes_on_to_the_same_bits(
 
 
 # Half of the bytes are written, or all of them are and the new file has not taken its place.
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["write", "rename"])
 def test_a_run_killed_while_it_writes_a_checkpoint_goes_on_from_the_one_before(
     moment: str,
@@ -300,60 +280,3 @@ def test_a_full_disk_is_told_with_what_is_kept(
         fit(small_training(tmp_path / "run"))
 
     assert load_checkpoint(tmp_path / "run.partial/checkpoint.pt")["position"][0] == 2
-
-
-# A notebook's later cell fails, or it is killed, between the training and its publication.
-def test_a_finished_training_that_was_not_published_is_taken_over(
-    trained: Path, small_training: MakeConfig, no_step: Callable[[], None], tmp_path: Path
-) -> None:
-    config = small_training(tmp_path / "run")
-    run = RunFolder.of(config)
-    first = train(config, run.begin())
-    run.close()
-    assert (run.path / "checkpoint.pt").exists()
-
-    no_step()
-    again = fit(config)
-
-    assert again == first
-    assert_same_run(tmp_path / "run", trained)
-
-
-def test_a_published_training_is_taken_over_with_what_was_added_to_it(
-    trained: Path, small_training: MakeConfig, no_step: Callable[[], None], tmp_path: Path
-) -> None:
-    shutil.copytree(trained, tmp_path / "run")
-    (tmp_path / "run/notes.txt").write_text("mine")
-
-    no_step()
-    fit(small_training(tmp_path / "run"))
-
-    assert (tmp_path / "run/notes.txt").read_text() == "mine"
-    (tmp_path / "run/notes.txt").unlink()
-    assert_same_run(tmp_path / "run", trained)
-
-
-@pytest.mark.parametrize("change", ["seed", "code", "weights", "record"])
-def test_another_training_is_not_taken_over(
-    change: str,
-    trained: Path,
-    small_training: MakeConfig,
-    no_step: Callable[[], None],
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-) -> None:
-    run = shutil.copytree(trained, tmp_path / "run")
-    if change == "code":
-        monkeypatch.setattr("hwl.training.finished.code_fingerprint", lambda: "another")
-    elif change == "weights":
-        (run / "best.safetensors").write_bytes((run / "last.safetensors").read_bytes()[:-1])
-    elif change == "record":
-        (run / "run.json").write_text("[]")
-
-    no_step()
-    with pytest.raises(KeyboardInterrupt):
-        fit(small_training(run, seed=int(change == "seed")))
-
-
-def test_the_checkpoint_goes_when_the_run_is_published(trained: Path) -> None:
-    assert not (trained / "checkpoint.pt").exists()
