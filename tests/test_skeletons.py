@@ -173,6 +173,7 @@ def test_every_customary_spelling_of_the_sides_makes_a_flip_pair(left: str, righ
         names("left_right_middle", "nose"),
         names("l1", "l2"),
         names("x_l_y_l", "x_r_y_r"),
+        names("l_eye", "l-eye", "r_eye"),
     ],
     ids=str,
 )

@@ -294,7 +294,7 @@ def load_detections(path: Path, annotations: Annotations) -> Boxes:
         scores=np.array([box.score for box in found], dtype=np.float64),
         source=path.name,
     )
-    check_detections(path, entries, boxes.boxes, boxes.scores)
+    check_detections(path, entries, boxes.boxes)
     return boxes
 
 

@@ -53,10 +53,8 @@ def check_persons(
             )
 
 
-def check_detections(
-    path: Path, entries: Sequence[int], boxes: np.ndarray, scores: np.ndarray
-) -> None:
-    """HwlError, naming file and entry, where a detected box has no extent or no finite score.
+def check_detections(path: Path, entries: Sequence[int], boxes: np.ndarray) -> None:
+    """HwlError, naming file and entry, where a detected box is far away or has no extent.
 
     A box may lie across the image's border or outside, as a detector may put it.
 
@@ -64,13 +62,11 @@ def check_detections(
         path: the file of detections.
         entries: (B,) the boxes' places in the file, counted from 0.
         boxes: (B, 4) x, y, width, height in image pixels.
-        scores: (B,).
     """
     sides = boxes[:, 2:]
     for wrong, what in (
         (~_near(boxes).all(axis=1), "a 'bbox' with numbers beyond a million pixels"),
         (~(sides >= 0).all(axis=1) | ~(sides > 0).any(axis=1), "a 'bbox' without extent"),
-        (~np.isfinite(scores), "a 'score' that is not finite"),
     ):
         if wrong.any():
             first = entries[int(wrong.argmax())]

@@ -62,13 +62,14 @@ def test_the_check_finds_a_damaged_image(tmp_path: Path) -> None:
         check_split(tmp_path, "val")
 
 
-def test_the_check_names_every_wrong_image(tmp_path: Path) -> None:
-    write_split(tmp_path, {"b.png": (30, 40)})
+@pytest.mark.parametrize("size", [(30, 40), (40, 31), (41, 30)])
+def test_the_check_names_every_wrong_image(tmp_path: Path, size: tuple[int, int]) -> None:
+    write_split(tmp_path, {"b.png": size})
 
     with pytest.raises(HwlError) as failure:
         check_split(tmp_path, "val")
 
     first, *rest = str(failure.value).splitlines()
     assert first == "2 of 2 images are wrong:"
-    assert re.search(r"b\.png is 30x40 pixels, .*val\.json says 40x30", rest[0])
+    assert re.search(rf"b\.png is {size[0]}x{size[1]} pixels, .*val\.json says 40x30", rest[0])
     assert "a.png: there is no such file" in rest[1]

@@ -144,6 +144,13 @@ def test_a_file_longer_than_it_may_be_is_refused_and_deleted(
     assert names_in(server.folder) == []
 
 
+def test_a_length_beyond_the_limit_is_refused_before_all_has_come(server: Server) -> None:
+    server.drop_after = 1000
+
+    with pytest.raises(HwlError, match="sends more than"):
+        fetch(f"{server.url}/file.bin", server.folder / "file.bin", limit=len(CONTENT) - 1)
+
+
 def test_a_file_as_long_as_it_may_be_is_taken(server: Server) -> None:
     server.tells_length = False
 

@@ -50,8 +50,8 @@ def test_a_gray_array_becomes_rgb() -> None:
 @pytest.mark.parametrize(
     "boxes",
     [
-        [[0, 0, 0, 10]],
-        [[0, 0, 10, -1]],
+        [[10, 10, 0, 10]],
+        [[10, 10, 10, -1]],
         [[100, 0, 10, 10]],
         [[-20, 0, 20, 10]],
         [[0, float("nan"), 10, 10]],

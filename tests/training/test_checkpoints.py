@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import pytest
 import torch
 
 from hwl.errors import HwlError
-from hwl.training.checkpoints import load_checkpoint, save_checkpoint
+from hwl.training.checkpoints import SEALED, load_checkpoint, save_checkpoint
 
 
 @pytest.fixture
@@ -78,13 +79,14 @@ def test_a_checkpoint_with_code_is_refused_and_the_code_does_not_run(
     path: Path, tmp_path: Path
 ) -> None:
     marker = tmp_path / "code-ran"
-    torch.save({"step": Code(marker)}, path)
+    save_checkpoint(path, {"step": Code(marker)})  # with its checksum, which anybody can compute
 
     with pytest.raises(HwlError, match=r"checkpoint\.pt is not a whole checkpoint"):
         load_checkpoint(path)
 
     assert not marker.exists()
-    torch.load(path, weights_only=False)["step"].close()
+    content = io.BytesIO(path.read_bytes()[:-SEALED])
+    torch.load(content, weights_only=False)["step"].close()
     assert marker.exists()  # it would have run
 
 

@@ -90,6 +90,17 @@ def test_a_mistake_in_the_configuration_is_named(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_half_precision_without_a_gpu_is_refused(
+    small_training: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+
+    with pytest.raises(HwlError, match="'precision' is 'fp16', which needs a GPU"):
+        fit(small_training(tmp_path / "run", precision="fp16"))
+
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.fixture
 def edited(puppets: Path, tmp_path: Path) -> Callable[..., str]:
     """Copies the puppets and edits a split's annotation file."""
