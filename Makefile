@@ -16,9 +16,9 @@ BIN := $(VENV)/bin
 reproduce: $(VENV)/installed
 	@$(BIN)/hwl reproduce $(PROFILE) --cores $(CORES) --executor $(EXECUTOR)
 
-# A file's fixtures are made once, and the file that takes longest goes first.
+# A file's fixtures are made once; files with slow tests go first.
 test: $(VENV)/installed
-	$(BIN)/pytest -n $(CORES) --dist loadfile --no-loadscope-reorder tests/test_notebook_runs.py tests
+	$(BIN)/pytest -n $(CORES) --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/installed
 	$(BIN)/lint-imports

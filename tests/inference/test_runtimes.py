@@ -102,6 +102,7 @@ def test_openvino_gives_the_peers_heatmaps(model: str, ordinary: Callable[..., P
     assert (found - expected).abs().max() < 1e-4 * expected.abs().max()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CPU_INT8)
 def test_an_int8_runtime_is_near_the_model(name: str, ordinary: Callable[..., PoseNet]) -> None:
     skip_unless_available(name)
