@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -35,14 +37,43 @@ def answers(content: bytes, images: Tensor) -> Tensor:
     return torch.from_numpy(session.run(None, {export.INPUT: images.numpy()})[0])
 
 
-@pytest.mark.parametrize("name", ["ours", "litehrnet18"])
-def test_a_file_answers_as_the_model_does_for_any_number_of_images(
-    name: str, ordinary: Callable[..., PoseNet]
-) -> None:
-    model = ordinary(name)
+@dataclass
+class Exported:
+    """A model and its file, from which several tests read."""
 
-    content = onnx_bytes(model, SIZE)
+    model: PoseNet
+    before: dict[str, Tensor]  # its state before the export
+    content: bytes
+    output_widgets: Mock | None = None  # what stood for ipywidgets' in the meantime
 
+
+def exported(model: PoseNet, calibration: Tensor | None = None) -> Exported:
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    return Exported(model, before, onnx_bytes(model, SIZE, calibration))
+
+
+@pytest.fixture(scope="module")
+def float32(ordinary: Callable[..., PoseNet]) -> Exported:
+    """In training mode, and with a description of another size than the file's."""
+    model = ordinary("ours").train()
+    face = skeleton_from_category("face", ["nose", "left_eye", "right_eye"], [])
+    model.describe(Description(skeleton=face, input_size=(96, 64)))
+    return exported(model)
+
+
+@pytest.fixture(scope="module")
+def int8(ordinary: Callable[..., PoseNet]) -> Exported:
+    """Quantized as in a notebook."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ipywidgets, "Output", output := Mock())
+        patch.setattr(rich.get_console(), "is_jupyter", True)
+        found = exported(ordinary("ours"), crops(8))
+        assert rich.get_console().is_jupyter
+    return replace(found, output_widgets=output)
+
+
+def assert_answers(content: bytes, model: PoseNet) -> None:
+    model = copy.deepcopy(model).eval()
     for count in (1, 5):
         with torch.inference_mode():
             expected = model(crops(count))
@@ -50,40 +81,71 @@ def test_a_file_answers_as_the_model_does_for_any_number_of_images(
         assert difference < 1e-4 * expected.abs().max()
 
 
-def test_int8_is_near_the_model_and_not_equal_to_it(ordinary: Callable[..., PoseNet]) -> None:
-    model = ordinary("ours")
+def test_exporting_leaves_the_model_as_it_was(float32: Exported) -> None:
+    assert float32.model.training
+    state = float32.model.state_dict()
+    assert all(torch.equal(value, float32.before[key]) for key, value in state.items())
 
-    content = onnx_bytes(model, SIZE, crops(8))
 
+@pytest.mark.slow
+def test_a_file_answers_as_the_model_does_for_any_number_of_images(float32: Exported) -> None:
+    assert_answers(float32.content, float32.model)
+
+
+@pytest.mark.slow
+def test_a_file_of_lite_hrnet_answers_as_the_model_does(ordinary: Callable[..., PoseNet]) -> None:
+    model = ordinary("litehrnet18")
+
+    assert_answers(onnx_bytes(model, SIZE), model)
+
+
+def metadata(exported: Exported) -> dict[str, str]:
+    props = onnx.load_from_string(exported.content).metadata_props
+    return {entry.key: entry.value for entry in props}
+
+
+def test_a_file_says_what_it_is(float32: Exported) -> None:
+    told = metadata(float32)
+
+    says = json.loads(told["hwl"])
+    assert says["config"] == {"name": "ours", "num_keypoints": 3}
+    assert says["description"]["keypoints"] == ["nose", "left_eye", "right_eye"]
+    assert says["description"]["input_size"] == [96, 64]
+    assert (told["input"], told["precision"]) == ("64x64", "float32")
+
+
+def test_an_int8_file_says_what_it_is(int8: Exported) -> None:
+    assert metadata(int8)["precision"] == "int8"
+
+
+@pytest.mark.slow
+def test_int8_is_near_the_model_and_not_equal_to_it(int8: Exported) -> None:
     with torch.inference_mode():
-        expected = model(crops(8))
-    difference = float((answers(content, crops(8)) - expected).std() / expected.std())
+        expected = int8.model(crops(8))
+    difference = float((answers(int8.content, crops(8)) - expected).std() / expected.std())
     assert 1e-4 < difference < 0.1
 
 
 def test_quantizing_in_a_notebook_shows_no_output_widget_which_can_hang_its_run(
-    ordinary: Callable[..., PoseNet], monkeypatch: pytest.MonkeyPatch
+    int8: Exported,
 ) -> None:
-    output = Mock()
-    monkeypatch.setattr(ipywidgets, "Output", output)
-    monkeypatch.setattr(rich.get_console(), "is_jupyter", True)
-
-    onnx_bytes(ordinary("ours"), SIZE, crops(2))
-
-    assert not output.called
-    assert rich.get_console().is_jupyter
+    assert int8.output_widgets is not None and not int8.output_widgets.called
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("attention", "last"), [("none", "Conv"), ("full", "MatMul")])
 def test_int8_weights_take_a_byte_but_for_the_last_layers(
-    attention: str, last: str, ordinary: Callable[..., PoseNet]
+    attention: str, last: str, int8: Exported, ordinary: Callable[..., PoseNet]
 ) -> None:
-    model = ordinary("ours", attention=["none", "none", attention])
+    if attention == "full":  # as the model has it
+        content = int8.content
+    else:
+        content = onnx_bytes(ordinary("ours", attention=["none"] * 3), SIZE, crops(4))
 
-    graph = onnx.load_from_string(onnx_bytes(model, SIZE, crops(4))).graph
+    graph = onnx.load_from_string(content).graph
 
-    int8 = onnx.TensorProto.INT8
-    eight = sum(np.prod(part.dims) for part in graph.initializer if part.data_type == int8)
+    a_byte = onnx.TensorProto.INT8
+    eight = sum(np.prod(part.dims) for part in graph.initializer if part.data_type == a_byte)
     assert eight > 2_500_000
     made_by = {output: node for node in graph.node for output in node.output}
 
@@ -98,10 +160,8 @@ def test_int8_weights_take_a_byte_but_for_the_last_layers(
     assert "DequantizeLinear" not in [found for name in product.input for found in operators(name)]
 
 
-def test_int8_takes_in_depthwise_convolutions_on_maps_larger_than_heatmaps(
-    ordinary: Callable[..., PoseNet],
-) -> None:
-    graph = onnx.load_from_string(onnx_bytes(ordinary("ours"), SIZE, crops(2))).graph
+def test_int8_takes_in_depthwise_convolutions_on_maps_larger_than_heatmaps(int8: Exported) -> None:
+    graph = onnx.load_from_string(int8.content).graph
 
     from_int8 = {
         name for node in graph.node if "Dequantize" in node.op_type for name in node.output
@@ -117,31 +177,6 @@ def test_int8_takes_in_depthwise_convolutions_on_maps_larger_than_heatmaps(
     assert len(grouped) == 15 + 3 * 4
     assert min(in_float) == 72  # the first two blocks' 16 and 64 channels are in int8
     assert len(in_float) == len(grouped) - 2
-
-
-def test_a_file_says_what_it_is(ordinary: Callable[..., PoseNet]) -> None:
-    model = ordinary("ours")
-    face = skeleton_from_category("face", ["nose", "left_eye", "right_eye"], [])
-    model.describe(Description(skeleton=face, input_size=(96, 64)))
-
-    content = onnx.load_from_string(onnx_bytes(model, SIZE))
-
-    told = {entry.key: entry.value for entry in content.metadata_props}
-    says = json.loads(told["hwl"])
-    assert says["config"] == {"name": "ours", "num_keypoints": 3}
-    assert says["description"]["keypoints"] == ["nose", "left_eye", "right_eye"]
-    assert says["description"]["input_size"] == [96, 64]
-    assert (told["input"], told["precision"]) == ("64x64", "float32")
-
-
-def test_exporting_leaves_the_model_as_it_was(ordinary: Callable[..., PoseNet]) -> None:
-    model = ordinary("ours").train()
-    before = {key: value.clone() for key, value in model.state_dict().items()}
-
-    onnx_bytes(model, SIZE)
-
-    assert model.training
-    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
 
 def test_an_export_that_answers_otherwise_is_refused(

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from hwl.errors import HwlError
+from hwl.inference import timing
 from hwl.inference.predictor import Model
 from hwl.skeletons import COCO
 from hwl.speed import comparison, latency
@@ -57,6 +58,7 @@ def prepared(monkeypatch: pytest.MonkeyPatch) -> Prepared:
     monkeypatch.setattr(comparison, "unavailable", unavailable)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(latency, "MATRIX", 64)
+    monkeypatch.setattr(timing, "BURST", 0.0)
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     return asked
 
