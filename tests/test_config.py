@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 import pytest
 from msgspec import Meta
 
+from hwl import config
 from hwl.config import FilePath, Name, build, check
 from hwl.errors import HwlError
 from hwl.paths import PROJECT, in_project
@@ -124,6 +125,26 @@ def test_a_value_out_of_its_bounds_is_refused_however_the_configuration_is_made(
         message = str(caught.value)
         assert message.startswith(f"parameter '{key}' is ") and len(message) < 300
         assert message.endswith(f": it must be {allowed}")
+
+
+@pytest.mark.parametrize(
+    ("kind", "wrong"),
+    [
+        (config.Count, (0, 2**31)),
+        (config.CountOrZero, (-1, 2**31)),
+        (config.InputSide, (0, 33, 2080)),
+        (config.OwnOrInputSide, (-32, 33, 2080)),
+        (config.BatchSize, (-1, 0, 65537)),
+        (config.Workers, (-1, 257)),
+        (config.Threads, (-1, 1025)),
+        (config.Seed, (-1, 2**32)),
+        (config.Sigma, (0.0, 100.5, math.nan)),
+    ],
+)
+def test_what_the_configurations_share_has_bounds(kind: object, wrong: tuple[float, ...]) -> None:
+    for value in wrong:
+        with pytest.raises(HwlError, match=f"parameter 'it' is {value}"):
+            config.checked("it", value, kind)
 
 
 @pytest.mark.parametrize("value", [0, 0.0, 1.0])

@@ -16,7 +16,7 @@ import torch
 from hwl.errors import HwlError
 from hwl.files import read_json, write_json, write_table
 from hwl.runs import provenance as provenance_module
-from hwl.runs.folder import RunFolder, new_run
+from hwl.runs.folder import MARKER, RunFolder, new_run, read_marker
 from hwl.runs.provenance import fingerprint, hardware_slug, provenance, recorded_config
 
 
@@ -106,6 +106,13 @@ def test_a_kill_after_the_renames_leaves_the_new_run(old_run: Path) -> None:
 
     assert contents(old_run) == {"new.txt": "new"}
     assert list(old_run.parent.iterdir()) == [old_run]
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "3", "{}", '{"kind": 3}'])
+def test_what_is_no_marker_of_a_run_is_none(content: str, tmp_path: Path) -> None:
+    (tmp_path / MARKER).write_text(content)
+
+    assert read_marker(tmp_path) is None
 
 
 def test_json_is_read_as_it_was_written(tmp_path: Path) -> None:
