@@ -4,8 +4,8 @@
 #   tests/gpu/run_all.sh OUT [PART...]
 #
 # Parts, what matters most first: speed, training, evidence, end_to_end, tests. Without a name all
-# are run. Each writes OUT/PART.log and its table as it goes, so that a run that is cut off leaves
-# what is done; OUT/machine.json says what it ran on.
+# are run. Each writes OUT/PART.csv as it goes, so that a run that is cut off leaves what is done;
+# OUT/machine.json says what it ran on, and OUT/run_all.log what was said.
 #
 #   PYTHON     a Python that imports hwl's needs (python3); hwl itself is read from this clone
 #   DATA       a folder in COCO's layout (data/puppets, which is drawn where it is missing)
@@ -48,7 +48,7 @@ evidence() {
         for loss in zero identity; do
             # shellcheck disable=SC2086 # options, to be split
             "$python" -m hwl train --data "$data" --output "$scratch/$loss-$seed" --seed "$seed" \
-                --weight-function "$loss" $size $recipe || return
+                --weight-function "$loss" --crop-cache "$scratch/crops" $size $recipe || return
             "$python" - "$scratch/$loss-$seed" "$out/evidence.csv" "$loss" "$seed" <<'PYTHON'
 import csv, json, sys
 from pathlib import Path
@@ -85,17 +85,21 @@ if [ ! -d "$data" ]; then
     "$python" -m hwl data puppets --folder "$data"
 fi
 
-status=0
 export -f speed training end_to_end tests evidence
 export here out python limit data dry scratch
-for part in $parts; do
-    echo "== $part"
-    timeout "$limit" bash -c "$part" >"$out/$part.log" 2>&1
-    code=$?
-    case $code in
-        0) echo "done" ;;
-        124) echo "out of time; $out/$part.csv has what was done" ;;
-        *) echo "failed; see $out/$part.log" && status=1 ;;
-    esac
-done
-exit $status
+all() {
+    local status=0 part code
+    for part in $parts; do
+        echo "== $part"
+        timeout "$limit" bash -c "$part" 2>&1
+        code=$?
+        case $code in
+            0) echo "done: $part" ;;
+            124) echo "out of time: $part; what was done is kept" ;;
+            *) echo "failed: $part" && status=1 ;;
+        esac
+    done
+    return $status
+}
+all | tee -a "$out/run_all.log"
+exit "${PIPESTATUS[0]}"
