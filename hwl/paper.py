@@ -1,6 +1,8 @@
-"""The paper's own published numbers, as data; every table that shows them says "paper"."""
+"""The paper's own numbers and claims, as data; every table that shows them says "paper"."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -25,3 +27,53 @@ SPEED = pd.DataFrame(
     ],
     columns=["model", "AP", "FPS_GPU", "FPS_CPU", "GFLOPs"],
 )
+
+
+class Claim(NamedTuple):
+    """What the paper says.
+
+    Attributes:
+        where: in the paper.
+        says: the claim in words.
+        number: with which it says so, or "".
+    """
+
+    where: str
+    says: str
+    number: str = ""
+
+
+_SMALL = COCO_VAL.iloc[0]
+_FPS = SPEED.set_index("model")["FPS_CPU"]
+
+# The paper's claims that runs here test; the pages that show them take their words from here.
+CLAIMS = {
+    "size": Claim(
+        "results on val2017",
+        "the model is small",
+        f"{_SMALL['params_M']} M parameters, {_SMALL['GFLOPs']} GFLOPs at {_SMALL['input']}",
+    ),
+    "accuracy": Claim(
+        "results on val2017",
+        "it is accurate for its size",
+        f"AP {_SMALL['AP'] / 100:.3f}: COCO val2017, {_SMALL['input']}, detected boxes, flip test",
+    ),
+    "speed": Claim(
+        "speed table, CPU",
+        "it is fast on a CPU",
+        f"{_FPS['ours']} FPS; slower than MobileNetV2 ({_FPS['mobilenetv2']}) and ShuffleNetV2 "
+        f"({_FPS['shufflenetv2']}), faster than the others",
+    ),
+    "loss": Claim(
+        "the loss",
+        "weighting by the target heatmap beats MSE",
+        "higher AP with F(G) = G than with F = 0",
+    ),
+    "double": Claim("loss ablation", "F(G) = 2G beats MSE"),
+    "square": Claim("loss ablation", "F(G) = G^2 beats MSE"),
+    "exponential": Claim("loss ablation", "F(G) = exp(G) beats MSE"),
+    "attention": Claim("attention ablation", "the attention block helps"),
+    "squeeze-excite": Claim("attention ablation", "it beats squeeze-excite"),
+    "cbam": Claim("attention ablation", "it beats CBAM"),
+    "head": Claim("the lite head", "it is no worse than the dense one"),
+}

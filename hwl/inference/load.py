@@ -17,6 +17,8 @@ from hwl.inference.predictor import Predictor
 from hwl.inference.runtimes import RUNTIMES
 from hwl.models import PoseNet, ensure_description, open_model, save_weights
 
+IN_FOLDER = ("model.safetensors", "best.safetensors")  # names of a folder's weights
+
 
 def load(
     weights: str | Path, runtime: str = "eager", device: str | None = None, **options: object
@@ -29,7 +31,9 @@ def load(
     then assumed, which is printed.
 
     Args:
-        weights: a path or a URL, or with `model` "openmmlab" for its published weights.
+        weights: a path or a URL, or with `model` "openmmlab" for its published weights. A folder
+            stands for its `model.safetensors`, as models are shared, or `best.safetensors`, as a
+            training leaves it.
         runtime: of `hwl.inference.runtimes`, or "auto": the fastest of float32 precision here.
         device: "cpu" or "cuda"; None takes the GPU where there is one and the runtime can use it.
         options: the fields of `hwl.inference.config.PredictorConfig`: model, input_height,
@@ -39,7 +43,19 @@ def load(
         HwlError: an unknown option, weights that cannot be used, another input size, or a runtime
             that cannot run here.
     """
-    return open_predictor(weights, config.build(PredictorConfig, options), runtime, device)
+    how = config.build(PredictorConfig, options)
+    return open_predictor(_in_folder(weights), how, runtime, device)
+
+
+def _in_folder(weights: str | Path) -> str | Path:
+    """The weights file of a folder; anything but a folder as it is."""
+    folder = Path(weights)
+    if not folder.is_dir():
+        return weights
+    found = [folder / name for name in IN_FOLDER if (folder / name).is_file()]
+    if not found:
+        raise HwlError(f"{folder} holds no {' and no '.join(IN_FOLDER)}: name the weights' file")
+    return found[0]
 
 
 def open_predictor(

@@ -32,9 +32,8 @@ def claims(runs: Path) -> pd.DataFrame:
 
 def _size(runs: Path) -> list[tuple[str, str, str, str]]:
     published = paper.COCO_VAL.set_index("input").loc[SIZE]
-    said = f"{published['params_M']} M parameters, {published['GFLOPs']} GFLOPs at {SIZE}"
+    _, claim, said = paper.CLAIMS["size"]
     found = sorted(runs.glob(f"speed*/counting-{SIZE}.csv"))
-    claim = "The model is small"
     if not found:
         return [(claim, said, "not counted", NOT_RUN)]
     ours = pd.read_csv(found[0]).set_index("model").loc["ours"]
@@ -71,13 +70,12 @@ def _accuracy(runs: Path) -> list[tuple[str, str, str, str]]:
 
 
 def _accuracy_row(here: str, verdict: str) -> tuple[str, str, str, str]:
-    ap = paper.COCO_VAL.set_index("input").loc[SIZE, "AP"]
-    said = f"AP {ap / 100:.3f}: COCO val2017, {SIZE}, detected boxes, flip test"
-    return "It is accurate for its size", said, here, verdict
+    _, claim, said = paper.CLAIMS["accuracy"]
+    return claim, said, here, verdict
 
 
 def _loss(runs: Path) -> list[tuple[str, str, str, str]]:
-    claim, said = "The weighted loss beats MSE", "higher AP with F(G) = G than with F = 0"
+    _, claim, said = paper.CLAIMS["loss"]
     path = runs / "ablations" / "comparison.csv"
     if not path.exists():
         return [(claim, said, "no comparison of losses", NOT_RUN)]
@@ -96,12 +94,7 @@ def _loss(runs: Path) -> list[tuple[str, str, str, str]]:
 
 
 def _speed(runs: Path) -> list[tuple[str, str, str, str]]:
-    said = paper.SPEED.set_index("model")["FPS_CPU"]
-    claim = "It is fast on a CPU"
-    text = (
-        f"{said['ours']} FPS; slower than MobileNetV2 ({said['mobilenetv2']}) and ShuffleNetV2 "
-        f"({said['shufflenetv2']}), faster than the others"
-    )
+    _, claim, text = paper.CLAIMS["speed"]
     found = sorted(runs.glob("speed*/latencies-*.csv"))
     if not found:
         return [(claim, text, "not timed", NOT_RUN)]

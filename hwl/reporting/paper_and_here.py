@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from hwl.paper import COCO_VAL, SPEED
+from hwl.paper import CLAIMS, COCO_VAL, SPEED
+from hwl.paper import Claim as PaperClaim
 from hwl.speed.counting import counting_table
 
 SUPPORTED, CONTRADICTED, NOT_HERE = "supported", "contradicted", "cannot be tested here"
@@ -68,31 +69,27 @@ def _accuracies() -> Iterator[Claim]:
         yield Claim("speed table", claim, f"AP {peer.AP}", "", NOT_HERE, command)
 
 
-# What the paper claims of two arms: where, claim, its number, arm, base.
+# Which arms test what the paper claims, and what it does not claim.
 PAIRS_OF_THE_LOSS = [
-    ("the loss", "weighting by the target heatmap beats MSE", "identity", "zero"),
+    (CLAIMS["loss"], "identity", "zero"),
     (
-        "the loss",
-        "where the weights lie matters (placebo; not in the paper)",
-        "identity",
-        "placebo",
+        PaperClaim("the loss", "where the weights lie matters (placebo; not in the paper)"),
+        *("identity", "placebo"),
     ),
-    ("loss ablation", "F(G) = 2G beats MSE", "double", "zero"),
-    ("loss ablation", "F(G) = G^2 beats MSE", "square", "zero"),
-    ("loss ablation", "F(G) = exp(G) beats MSE", "exponential", "zero"),
+    (CLAIMS["double"], "double", "zero"),
+    (CLAIMS["square"], "square", "zero"),
+    (CLAIMS["exponential"], "exponential", "zero"),
     (
-        "the loss",
-        "it beats MSE on Leeds Sports Pose (not in the paper)",
-        "lsp-identity",
-        "lsp-zero",
+        PaperClaim("the loss", "it beats MSE on Leeds Sports Pose (not in the paper)"),
+        *("lsp-identity", "lsp-zero"),
     ),
-    ("the loss", "it beats MSE on 1,717 COCO images", "coco-identity", "coco-zero"),
+    (PaperClaim("the loss", "it beats MSE on 1,717 COCO images"), "coco-identity", "coco-zero"),
 ]
 PAIRS_OF_THE_MODEL = [
-    ("attention ablation", "the attention block helps", "identity", "attention-none"),
-    ("attention ablation", "it beats squeeze-excite", "identity", "attention-squeeze-excite"),
-    ("attention ablation", "it beats CBAM", "identity", "attention-cbam"),
-    ("the lite head", "it is no worse than the dense one", "identity", "head-dense"),
+    (CLAIMS["attention"], "identity", "attention-none"),
+    (CLAIMS["squeeze-excite"], "identity", "attention-squeeze-excite"),
+    (CLAIMS["cbam"], "identity", "attention-cbam"),
+    (CLAIMS["head"], "identity", "head-dense"),
 ]
 PEERS = [name for name in SPEED["model"] if name != "ours"]
 
@@ -101,25 +98,25 @@ def _loss(comparisons: pd.DataFrame) -> Iterator[Claim]:
     yield Claim(
         "the loss", "it beats MSE on COCO, 210 epochs", "in the paper", "", NOT_HERE, ON_COCO
     )
-    for where, claim, arm, base in PAIRS_OF_THE_LOSS:
-        yield _paired(comparisons, where, claim, arm, base)
+    for claim, arm, base in PAIRS_OF_THE_LOSS:
+        yield _paired(comparisons, claim, arm, base)
     for peer in PEERS:
-        claim = f"it beats MSE for {peer} too (not in the paper)"
-        yield _paired(comparisons, "the loss", claim, f"{peer}-identity", f"{peer}-zero")
+        claim = PaperClaim("the loss", f"it beats MSE for {peer} too (not in the paper)")
+        yield _paired(comparisons, claim, f"{peer}-identity", f"{peer}-zero")
 
 
 def _attention_and_head(comparisons: pd.DataFrame) -> Iterator[Claim]:
-    for where, claim, arm, base in PAIRS_OF_THE_MODEL:
-        yield _paired(comparisons, where, claim, arm, base)
+    for claim, arm, base in PAIRS_OF_THE_MODEL:
+        yield _paired(comparisons, claim, arm, base)
 
 
-def _paired(comparisons: pd.DataFrame, where: str, claim: str, arm: str, base: str) -> Claim:
+def _paired(comparisons: pd.DataFrame, claim: PaperClaim, arm: str, base: str) -> Claim:
     """A claim that two arms of the evidence experiment test."""
     found = comparisons
     if len(comparisons):
         found = comparisons[(comparisons["arm"] == arm) & (comparisons["base"] == base)]
     if not len(found):
-        return Claim(where, claim, "", "", NOT_MADE, EVIDENCE)
+        return Claim(claim.where, claim.says, claim.number, "", NOT_MADE, EVIDENCE)
     row = found.iloc[0]
     here = (
         f"{arm} - {base}: {100 * row['difference']:+.2f} points of mean OKS "
@@ -128,7 +125,7 @@ def _paired(comparisons: pd.DataFrame, where: str, claim: str, arm: str, base: s
     verdict = row["verdict"]
     if verdict.startswith("within"):
         verdict = f"within noise: {verdict}"
-    return Claim(where, claim, "", here, verdict, EVIDENCE)
+    return Claim(claim.where, claim.says, claim.number, here, verdict, EVIDENCE)
 
 
 def _counts() -> Iterator[Claim]:

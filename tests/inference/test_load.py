@@ -139,6 +139,25 @@ def test_weights_are_exported_as_safetensors_with_their_configuration(
         assert torch.equal(loaded(images), model(images))
 
 
+def test_a_folder_stands_for_the_weights_in_it_as_they_are_shared_or_trained(
+    weights: Path, tmp_path: Path
+) -> None:
+    write_model(tmp_path / "shared/model.safetensors", weights, PredictorConfig())
+
+    expected = load(weights, flip=False)(IMAGE)
+    for folder in (tmp_path / "shared", str(weights.parent)):
+        found = load(folder, flip=False)
+        np.testing.assert_array_equal(found(IMAGE).keypoints, expected.keypoints)
+        assert found.model.description.input_size == (64, 32)
+
+
+def test_a_folder_without_weights_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        HwlError, match=r"holds no model\.safetensors and no best\.safetensors: name"
+    ):
+        load(tmp_path)
+
+
 def test_another_kind_of_file_is_refused_before_anything_is_read(tmp_path: Path) -> None:
     with pytest.raises(HwlError, match=r"net\.pb: .* must end in \.onnx or \.safetensors"):
         write_model(tmp_path / "net.pb", tmp_path / "missing.safetensors", PredictorConfig())

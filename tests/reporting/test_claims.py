@@ -30,7 +30,7 @@ def test_size_is_confirmed_by_the_counter_that_gives_the_papers_figure(
     row = {"model": "ours", "parameters": 3077882, "mmcv count (M)": mmcv, "conv MACs (M)": 559.0}
     write(tmp_path / "speed/counting-256x192.csv", row)
 
-    here, said = verdict(tmp_path, "The model is small")
+    here, said = verdict(tmp_path, "the model is small")
 
     assert said == expected and "3,077,882 parameters" in here
 
@@ -50,7 +50,7 @@ def test_accuracy_is_judged_on_coco_alone(
     write(tmp_path / "evaluate/ours-seed0/protocols.csv", row)
     write_json(tmp_path / "evaluate/ours-seed0/run.json", {"config": {"data": "data/puppets"}})
 
-    here, said = verdict(tmp_path, "It is accurate for its size")
+    here, said = verdict(tmp_path, "it is accurate for its size")
 
     assert said.startswith(expected) and f"AP {ap:.3f}" in here
 
@@ -70,7 +70,7 @@ def test_the_loss_is_ahead_only_beyond_noise(
     row = {"variant": "ours", "seeds": 3, "difference to mse": difference, "verdict": noise}
     write(tmp_path / "ablations/comparison.csv", row)
 
-    assert verdict(tmp_path, "The weighted loss beats MSE")[1].startswith(expected)
+    assert verdict(tmp_path, "weighting by the target heatmap beats MSE")[1].startswith(expected)
 
 
 def test_speed_is_the_median_of_runs_with_their_range(tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_speed_is_the_median_of_runs_with_their_range(tmp_path: Path) -> None:
         ]
         write(tmp_path / f"speed-{number}/latencies-256x192-a.csv", *rows)
 
-    here, said = verdict(tmp_path, "It is fast on a CPU")
+    here, said = verdict(tmp_path, "it is fast on a CPU")
 
     assert "31.0 FPS (30.0 to 34.0 in 3 runs)" in here and "2.0 to 2.0 times" in here
     assert said == "confirmed: ahead of all peers"
