@@ -140,6 +140,19 @@ def test_an_image_of_40000_pixels_a_side_is_refused_before_it_is_decoded(
         read_image(tmp_path / "large.png")
 
 
+def test_an_image_that_opencv_refuses_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise cv2.error("its own limits")
+
+    noise().save(tmp_path / "a.png")
+    monkeypatch.setattr(cv2, "imdecode", refuse)
+
+    with pytest.raises(HwlError, match=r"a\.png: cannot be decoded as an image"):
+        read_image(tmp_path / "a.png")
+
+
 def test_an_image_beyond_opencvs_limits_is_named(tmp_path: Path) -> None:
     (tmp_path / "long.png").write_bytes(png_header(2**20 + 1, 1))
 

@@ -76,6 +76,11 @@ def test_a_limit_takes_the_first_persons(data: Path, weights: Path) -> None:
     assert [e.protocol["persons"] for e in found] == [2, 2]
 
 
+def test_a_negative_bootstrap_is_refused(data: Path) -> None:
+    with pytest.raises(HwlError, match="'bootstrap' is -1: it must be a whole number from 0"):
+        configured(data, Path("w.safetensors"), bootstrap=-1)
+
+
 def test_a_limit_and_detected_boxes_exclude_each_other(data: Path, weights: Path) -> None:
     config = configured(data, weights, limit=2, detections=str(write_detections(data)))
 

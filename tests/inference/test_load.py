@@ -173,6 +173,16 @@ def test_a_file_that_is_there_is_not_replaced(tmp_path: Path) -> None:
     assert (tmp_path / "net.safetensors").read_text() == "mine"
 
 
+def test_a_link_to_nowhere_is_not_replaced(tmp_path: Path) -> None:
+    link = tmp_path / "net.safetensors"
+    link.symlink_to(tmp_path / "gone.safetensors")
+
+    with pytest.raises(HwlError, match=r"net\.safetensors is there already"):
+        write_model(link, "w.safetensors", PredictorConfig())
+
+    assert link.is_symlink()
+
+
 def test_int8_safetensors_are_refused(tmp_path: Path) -> None:
     with pytest.raises(HwlError, match="saved in float32"):
         how = PredictorConfig(calibration_data="data")

@@ -68,6 +68,8 @@ def test_detections_that_cannot_be_used_are_named_before_training_starts(
         ({"epochs": 0}, "'epochs' is 0: it must be a whole number from 1"),
         ({"batch_size": -1}, "'batch_size' is -1: it must be a whole number from 1"),
         ({"lr": 0.0}, "'lr' is 0.0: it must be a number above 0"),
+        ({"half_body": -0.1}, "'half_body' is -0.1: it must be a number from 0 to 1"),
+        ({"half_body": 1.1}, "'half_body' is 1.1: it must be a number from 0 to 1"),
         ({"weight_function": "cube"}, "weight function 'cube' is not one of zero"),
         ({"model": "our"}, "model 'our' is not one of ours"),
         ({"model_options": {"heads": "dense"}}, "no option 'heads'; did you mean 'head'"),
