@@ -149,7 +149,7 @@ def speed_table(speeds: pd.DataFrame) -> HTML | Markdown:
     if not len(speeds):
         return Markdown("*No model was timed.*")
     form = [
-        f"{row.FPS:.1f}" + f" ({row.FPS_low:.1f} to {row.FPS_high:.1f})" * (row.runs > 1)
+        f"{row.FPS:.1f}" + f" ({row.FPS_low:.1f}-{row.FPS_high:.1f})" * (row.runs > 1)
         for row in speeds.itertuples()
     ]
     where = ["setting", "device", "threads", "batch"]
@@ -160,7 +160,7 @@ def speed_table(speeds: pd.DataFrame) -> HTML | Markdown:
     shown["runs"] = beside["runs"].max()
     shown["peak GFLOP/s"] = beside["peak_GFLOP/s"].median().map("{:.0f}".format)
     caption = "Images a second: the median over runs, in parentheses their range."
-    return html_table(shown.reset_index().fillna(""), caption)
+    return html_table(shown.rename_axis(columns=None).reset_index().fillna(""), caption)
 
 
 def html_table(

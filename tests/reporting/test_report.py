@@ -171,8 +171,9 @@ def test_the_speed_table_has_medians_with_their_range_and_the_peak_rate() -> Non
 
     page = speed_table(speeds).data
 
-    assert "<td>30.0 (28.0 to 35.5)</td>" in page and "<td>50.0</td>" in page
+    assert "<td>30.0 (28.0-35.5)</td>" in page and "<td>50.0</td>" in page
     assert "peak GFLOP/s" in page and "<td>170</td>" in page
+    assert re.findall("<th>(.*?)</th>", page)[:2] == ["setting", "device"]
 
 
 def test_a_profile_that_times_and_evaluates_nothing_has_a_page(tmp_path: Path) -> None:
