@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from hwl.cli_bench import BENCH_COMMANDS
 from hwl.cli_data import DATA_COMMANDS
 from hwl.errors import HwlError, explained
 from hwl.evaluation.config import EvaluateConfig
@@ -189,6 +190,10 @@ def data() -> None:
     """Make, fetch, check or convert data: puppets, coco, coco-subset, check, lsp, mpii."""
 
 
+def bench() -> None:
+    """Measure how fast this machine feeds and trains a model: data, train."""
+
+
 COMMANDS: dict[str, Callable[..., None]] = {
     "run": run,
     "train": train,
@@ -201,6 +206,12 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "compare": compare,
     "publish": publish,
     "data": data,
+    "bench": bench,
+}
+# Commands that have commands of their own.
+GROUPS = {
+    "data": (DATA_COMMANDS, "Make, fetch, check or convert data."),
+    "bench": (BENCH_COMMANDS, "Measure how fast this machine feeds and trains a model."),
 }
 
 
@@ -257,8 +268,8 @@ def _run_command(arguments: list[str]) -> None:
     registry.primitive_rule(_json_rule)
     os.environ[COMMAND] = in_words("hwl", arguments)
     commands, program, what = COMMANDS, "hwl", "Pose estimation with a heatmap-weighting loss."
-    if arguments[:1] == ["data"]:
-        commands, program, what = DATA_COMMANDS, "hwl data", "Make, fetch, check or convert data."
+    if arguments and arguments[0] in GROUPS:
+        (commands, what), program = GROUPS[arguments[0]], f"hwl {arguments[0]}"
         arguments = arguments[1:]
     tyro.extras.subcommand_cli_from_dict(
         commands, prog=program, description=what, args=arguments, registry=registry

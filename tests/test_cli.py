@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 import torch
 
-from hwl.cli import COMMANDS, DATA_COMMANDS, main
+from hwl.cli import COMMANDS, GROUPS, main
 from hwl.evaluation.config import EvaluateConfig
 from hwl.inference.config import DetectConfig, PredictConfig
 from hwl.models import create_model
 from hwl.runs.command import COMMAND
+from hwl.speed.config import DataRateConfig, TrainingRateConfig
 from hwl.training.config import TrainConfig
 
 Command = Callable[..., tuple[int, str, str]]
@@ -76,6 +77,8 @@ HELP = {
     "reproduce": ["a file in profiles/", "--cores"],
     "compare": ["published ones, in results/", "a file in profiles/"],
     "publish": ["as evidence", "a file in profiles/"],
+    "bench data": options(DataRateConfig),
+    "bench train": options(TrainingRateConfig),
     "data puppets": ["--folder", "--train-images", "--val-images", "--seed"],
     "data coco": ["--folder", "--splits", "--yes", "--keep-zips"],
     "data coco-subset": ["--coco", "--folder"],
@@ -86,7 +89,8 @@ HELP = {
 
 
 def test_the_commands_are_those_whose_options_are_listed_here() -> None:
-    commands = (set(COMMANDS) - {"data"}) | {f"data {name}" for name in DATA_COMMANDS}
+    grouped = {f"{group} {name}" for group, (commands, _) in GROUPS.items() for name in commands}
+    commands = (COMMANDS.keys() - GROUPS.keys()) | grouped
 
     assert commands == HELP.keys()
 
@@ -101,7 +105,8 @@ def test_help_names_every_option(command: str, hwl: Command) -> None:
 
 
 def test_help_lists_the_commands(hwl: Command) -> None:
-    for arguments, commands in ((), COMMANDS), (("data",), DATA_COMMANDS):
+    groups = [((name,), commands) for name, (commands, _) in GROUPS.items()]
+    for arguments, commands in ((), COMMANDS), *groups:
         status, out, _ = hwl(*arguments, "--help")
         assert status == 0 and all(command in out for command in commands)
 

@@ -128,13 +128,13 @@ def lock_lines() -> list[str]:
 )
 def test_the_pages_hwl_commands_are_there(page: str) -> None:
     """Every `hwl` command line of a page names a command."""
-    from hwl.cli import COMMANDS, DATA_COMMANDS
+    from hwl.cli import COMMANDS, GROUPS
 
     lines = re.findall(r"^hwl (.*)$", (PROJECT / page).read_text(), re.M)
     for line in lines:
         words = line.split()
-        known = DATA_COMMANDS if words[0] == "data" else COMMANDS
-        name = words[1] if words[0] == "data" else words[0]
+        known = GROUPS[words[0]][0] if words[0] in GROUPS else COMMANDS
+        name = words[1] if words[0] in GROUPS else words[0]
         assert name in known, line
     assert lines
 

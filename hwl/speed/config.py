@@ -1,4 +1,4 @@
-"""What a speed comparison is told."""
+"""What a speed comparison and the two benchmarks of training are told."""
 
 from __future__ import annotations
 
@@ -40,6 +40,48 @@ class SpeedConfig:
     memory: bool = False  # measure peak memory too, one process a model (Linux)
     # Folder of evaluation runs <model>-seed0, for the figure (empty: none).
     accuracy: OptionalPath = ""
+
+    def __post_init__(self) -> None:
+        """Check every value; raises HwlError."""
+        check(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataRateConfig:
+    """A benchmark of the data side of training, and of files of COCO's size."""
+
+    kind: ClassVar[str] = "bench-data"
+    output: FilePath = "runs/bench/data"  # the run's folder
+    data: FilePath = "data/coco-subset"  # folder in COCO's layout
+    train_split: Name = "train2017"  # annotations/person_keypoints_<split>.json
+    crop_cache: FilePath = "data/crops"  # folder of a crop cache, made where there is none
+    input_height: InputSide = 256  # pixels
+    input_width: InputSide = 192  # pixels
+    batch_size: BatchSize = 64  # persons
+    rounds: Annotated[int, Meta(ge=1, le=10_000)] = 11  # interleaved batches of each way
+    coco_size: bool = False  # make files of COCO's size and time what reads them: some minutes
+
+    def __post_init__(self) -> None:
+        """Check every value; raises HwlError."""
+        check(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingRateConfig:
+    """A benchmark of a training step, part by part."""
+
+    kind: ClassVar[str] = "bench-train"
+    output: FilePath = "runs/bench/train"  # the run's folder
+    data: FilePath = "data/coco-subset"  # folder in COCO's layout
+    train_split: Name = "train2017"  # annotations/person_keypoints_<split>.json
+    crop_cache: OptionalPath = ""  # folder of a crop cache (empty: decode every time)
+    model: Name = "ours"  # name for hwl.models.create_model
+    input_height: InputSide = 256  # pixels
+    input_width: InputSide = 192  # pixels
+    batch_size: BatchSize = 32  # persons a step
+    rounds: Annotated[int, Meta(ge=1, le=10_000)] = 11  # steps measured
+    threads: Threads = 0  # CPU threads of torch (0: its default)
+    price: Annotated[float, Meta(ge=0, le=10_000)] = 0.0  # of an hour of this machine
 
     def __post_init__(self) -> None:
         """Check every value; raises HwlError."""

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from hwl.codec import HeatmapCodec
 from hwl.data.annotations import Annotations, load_detections, load_split
 from hwl.data.batches import EpochBatches
+from hwl.data.check import check_split
 from hwl.data.dataset import PersonDataset
 from hwl.speed.coco_size import write_coco_size
 
@@ -78,3 +79,19 @@ def own_memory(train: Annotations) -> list[float]:
     batches.start = batches.steps - 6
     loader = DataLoader(OwnMemory(samples), batch_sampler=batches, num_workers=2)
     return [float(value) for batch in loader for value in batch]
+
+
+def test_every_image_of_coco_is_checked_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = of_cocos_size(tmp_path)
+    read: list[int] = []
+    examined: list[Path] = []
+    monkeypatch.setattr("hwl.data.check.load_split", lambda *_: train)
+    monkeypatch.setattr(Annotations, "read_image", lambda _, index: read.append(index))
+    monkeypatch.setattr("hwl.data.check.damage", examined.append)
+
+    told = check_split(tmp_path, "train2017")
+
+    assert told.startswith("train2017: 118200 images, 262400 persons, ")
+    assert sorted(read) == list(range(118_200)) and len(examined) == 118_200

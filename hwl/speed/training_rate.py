@@ -1,0 +1,291 @@
+"""A training step on this machine, part by part, and what it comes to for each profile."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+import yaml
+from torch import nn
+from torch.utils.data import default_collate
+
+from hwl.allocator import keep_freed_memory
+from hwl.codec import HeatmapCodec
+from hwl.data.annotations import Annotations, load_detections, load_split
+from hwl.data.cached import CachedPersons, Cutouts, as_batch, samples_on
+from hwl.data.crop_cache import open_crop_cache
+from hwl.data.crops import Augmentation
+from hwl.data.dataset import PersonDataset, Sample
+from hwl.errors import HwlError
+from hwl.losses import HeatmapWeightingLoss
+from hwl.models import Description, PoseNet, create_model
+from hwl.paths import PROJECT, in_project
+from hwl.progress import progress
+from hwl.speed.bench_run import write_bench
+from hwl.speed.config import TrainingRateConfig
+from hwl.speed.counting import count
+from hwl.speed.projection import (
+    COCO_BOXES,
+    COCO_PERSONS,
+    Training,
+    hours,
+    profile_trainings,
+    work_of,
+)
+
+PARTS = ("data", "transfer", "forward", "backward", "optimizer")
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+MATRIX = {"cpu": 2048, "cuda": 8192}  # side of the matrices whose product is the peak rate
+WARM_UPS = 3  # rounds
+
+
+@dataclass(frozen=True)
+class Step:
+    """Everything that a training step needs, as `hwl.training.fit` has it."""
+
+    model: PoseNet
+    optimizer: torch.optim.Optimizer
+    loss: nn.Module
+    codec: HeatmapCodec
+    device: torch.device
+
+    def timed(self, batch: Sample | Cutouts, precision: str) -> dict[str, float]:
+        """Train on a batch; seconds of all PARTS but the first."""
+        marks = Marks(self.device)
+        marks.set()
+        sample = samples_on(batch, self.codec, self.device)
+        marks.set()
+        kind = PRECISIONS[precision]
+        with torch.autocast(self.device.type, kind, enabled=precision != "float32"):
+            crops = self.model.preprocess(sample.crop).to(memory_format=torch.channels_last)
+            loss = self.loss(self.model(crops), sample.target, sample.weight)
+        marks.set()
+        self.optimizer.zero_grad()
+        loss.backward()
+        marks.set()
+        self.optimizer.step()
+        marks.set()
+        return dict(zip(PARTS[1:], marks.seconds(), strict=True))
+
+
+class Marks:
+    """Moments between pieces of work: of the clock on a CPU, events in the queue of a GPU."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.on_gpu = device.type == "cuda"
+        self.moments: list[Any] = []
+
+    def set(self) -> None:
+        """What was begun since the last mark ends here."""
+        if self.on_gpu:
+            event = torch.cuda.Event(enable_timing=True)
+            event.record()
+            self.moments.append(event)
+        else:
+            self.moments.append(time.perf_counter())
+
+    def seconds(self) -> list[float]:
+        """Between each mark and the next."""
+        pairs = zip(self.moments, self.moments[1:], strict=False)
+        if not self.on_gpu:
+            return [after - before for before, after in pairs]
+        torch.cuda.synchronize()
+        return [before.elapsed_time(after) / 1000 for before, after in pairs]
+
+
+def bench_train(config: TrainingRateConfig) -> dict[str, pd.DataFrame]:
+    """Measure a training step, on the GPU where there is one, and write a run folder.
+
+    Returns:
+        `parts`: one row a precision and part of a step, its median ms and images/s; the data are
+        made by one core. `steps`: one row a precision: images/s without the data, and the share of
+        the rate of a large matrix product measured in the same rounds. `profiles`: hours of each
+        profile at the fastest precision, and their cost.
+
+    Raises:
+        HwlError: the data cannot be used, or the crop cache cannot be made.
+    """
+    keep_freed_memory()
+    before = torch.get_num_threads()
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    try:
+        annotations = load_split(Path(config.data), config.train_split)
+        step = _step(config, annotations)
+        make = _batches(config, annotations, step)
+        seconds, peaks = _measure(step, make, config)
+    finally:
+        torch.set_num_threads(before)
+    steps = _steps(seconds, peaks, step, config.batch_size)
+    tables = {
+        "parts": _parts(seconds, config.batch_size),
+        "steps": steps,
+        "profiles": _profiles(float(steps["GFLOP/s"].max()), config.price),
+    }
+    write_bench(config, tables, {"train": annotations.path})
+    return tables
+
+
+def _step(config: TrainingRateConfig, annotations: Annotations) -> Step:
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    codec = HeatmapCodec((config.input_height, config.input_width))
+    model = create_model(config.model, len(annotations.skeleton))
+    model.describe(Description(skeleton=annotations.skeleton, input_size=codec.input_size))
+    model = model.train().to(memory_format=torch.channels_last).to(device)
+    optimizer = torch.optim.Adam(model.parameters(), lr=5e-4, fused=True)
+    return Step(model, optimizer, HeatmapWeightingLoss(), codec, device)
+
+
+def _batches(
+    config: TrainingRateConfig, annotations: Annotations, step: Step
+) -> Callable[[list[tuple[int, int]]], Sample | Cutouts]:
+    """Makes a batch of samples by (epoch, index), as a data-loading process does."""
+    persons = PersonDataset(annotations, step.codec, Augmentation(), seed=0)
+    if not config.crop_cache:
+        return lambda pairs: default_collate([persons[pair] for pair in pairs])
+    cache = open_crop_cache(Path(config.crop_cache), annotations, step.codec.input_size)
+    source = CachedPersons(persons, cache, on_device=step.device.type != "cpu")
+    return lambda pairs: as_batch(source.__getitems__(pairs))
+
+
+def _precisions(device: torch.device) -> list[str]:
+    """float32, and bfloat16 where it has matrix units: of a GPU, or AMX of an Intel processor."""
+    cpuinfo = Path("/proc/cpuinfo")
+    amx = cpuinfo.exists() and "amx_bf16" in cpuinfo.read_text()
+    if torch.cuda.is_bf16_supported() if device.type == "cuda" else amx:
+        return list(PRECISIONS)
+    return ["float32"]
+
+
+def _measure(
+    step: Step,
+    make: Callable[[list[tuple[int, int]]], Sample | Cutouts],
+    config: TrainingRateConfig,
+) -> tuple[dict[str, list[dict[str, float]]], dict[str, list[float]]]:
+    """Seconds by part and the peak rate in GFLOP/s, both by precision, a round after the other."""
+    rng = np.random.default_rng(0)
+    persons = len(load_split(Path(config.data), config.train_split).annotated())
+    precisions = _precisions(step.device)
+    seconds: dict[str, list[dict[str, float]]] = {name: [] for name in precisions}
+    peaks: dict[str, list[float]] = {name: [] for name in precisions}
+    for number in progress(range(config.rounds + WARM_UPS), "measure"):
+        for name in precisions:
+            pairs = [(number, int(i)) for i in rng.integers(0, persons, config.batch_size)]
+            threads = torch.get_num_threads()
+            torch.set_num_threads(1)  # as in a data-loading process
+            started = time.perf_counter()
+            batch = make(pairs)
+            data = time.perf_counter() - started
+            torch.set_num_threads(threads)
+            found = {"data": data, **step.timed(batch, name)}
+            rate = _peak_rate(step.device, PRECISIONS[name])
+            if number >= WARM_UPS:
+                seconds[name].append(found)
+                peaks[name].append(rate)
+    return seconds, peaks
+
+
+def _peak_rate(device: torch.device, kind: torch.dtype) -> float:
+    """GFLOP/s of a product of large matrices."""
+    side = MATRIX[device.type]
+    matrix = torch.ones(side, side, device=device, dtype=kind)
+    torch.matmul(matrix, matrix)
+    marks = Marks(device)
+    marks.set()
+    torch.matmul(matrix, matrix)
+    marks.set()
+    return 2 * side**3 / marks.seconds()[0] / 1e9
+
+
+def _parts(seconds: Mapping[str, list[dict[str, float]]], batch: int) -> pd.DataFrame:
+    rows = []
+    for precision, rounds in seconds.items():
+        medians = {part: float(np.median([one[part] for one in rounds])) for part in PARTS}
+        for part, median in medians.items():
+            rows.append(
+                {
+                    "precision": precision,
+                    "part": part,
+                    "ms a step": 1000 * median,
+                    "images/s": batch / median if median else np.inf,
+                    "of the step": median / sum(medians.values()),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def _steps(
+    seconds: Mapping[str, list[dict[str, float]]],
+    peaks: Mapping[str, list[float]],
+    step: Step,
+    batch: int,
+) -> pd.DataFrame:
+    # Forward, and backward by activations and by weights; two operations a multiply-accumulate.
+    work = 6 * count(step.model.cpu(), step.codec.input_size).macs * batch / 1e9
+    rows = []
+    for precision, rounds in seconds.items():
+        whole = float(np.median([sum(one.values()) - one["data"] for one in rounds]))
+        peak = float(np.median(peaks[precision]))
+        rows.append(
+            {
+                "device": step.device.type,
+                "threads": torch.get_num_threads(),
+                "precision": precision,
+                "batch": batch,
+                "images/s": batch / whole,
+                "GFLOP/s": work / whole,
+                "peak GFLOP/s": peak,
+                "of the peak rate": work / whole / peak,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _profiles(rate: float, price: float) -> pd.DataFrame:
+    """What each profile takes on this machine if every model is computed at one rate.
+
+    Args:
+        rate: GFLOP/s of training.
+        price: of an hour; 0 leaves the cost out.
+    """
+    rows = []
+    known: dict[str, int] = {}  # work by what is trained, which profiles share
+
+    def flops(training: Training) -> int:
+        key = repr((training.model, training.options, training.input_size))
+        if key not in known:
+            known[key] = work_of(training).flops
+        return known[key]
+
+    for path in sorted((PROJECT / "profiles").glob("*.yaml")):
+        profile = yaml.safe_load(path.read_text(encoding="utf-8"))
+        amounts = _persons_and_boxes(profile)
+        if amounts is None:
+            continue
+        trainings = list(profile_trainings(profile, *amounts))
+        rates = {one.name: 1e9 * rate / flops(one) for one in trainings}
+        _, total = hours(trainings, rates, devices=1)
+        row = {"profile": path.stem, "trainings": len(trainings), "hours": total}
+        rows.append(row | ({"cost": total * price} if price else {}))
+    return pd.DataFrame(rows)
+
+
+def _persons_and_boxes(profile: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Of the profile's data: those of COCO unless it is there; None where nobody knows."""
+    if "variants" not in profile:  # the evidence experiment, which is no list of trainings
+        return None
+    data = in_project(profile["data"])
+    try:
+        val = load_split(data, "val2017")
+        boxes = len(val.annotated())
+        if detections := profile.get("detections"):
+            boxes = len(load_detections(in_project(detections), val))
+        return len(load_split(data, "train2017").annotated()), boxes
+    except HwlError:
+        return (COCO_PERSONS, COCO_BOXES) if profile["data"] == "data/coco" else None

@@ -1,0 +1,21 @@
+"""What reads files of COCO's size, told task by task; on a thousandth of them here."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from hwl.speed.coco_scale import coco_scale
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.path.exists("/proc/self/smaps_rollup"), reason="needs Linux")
+def test_each_task_tells_its_seconds_and_its_peak_memory() -> None:
+    table = coco_scale(factor=1000).set_index("task")
+
+    assert (table["seconds"] > 0).all() and (table["peak MiB"] > 100).all()
+    assert table.loc["load train2017's annotations", "also"] == "persons 262, images 118"
+    assert "a worker's own MiB" in table.loc["first batch of 64, 2 workers", "also"]
+    evaluated = table.loc["evaluate detected boxes, bootstrap 200", "also"]
+    assert evaluated.startswith("boxes 104, results MB ")
