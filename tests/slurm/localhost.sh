@@ -66,11 +66,23 @@ END
     return 1
 }
 
+# Jobs are ended first: what is left of them would outlive the daemons.
 stop() {
+    export SLURM_CONF=$folder/slurm.conf
+    scancel --user "$(id -un)" 2>/dev/null || true
+    for _ in $(seq 100); do
+        [ -n "$(squeue --noheader 2>/dev/null)" ] || break
+        sleep 0.1
+    done
     for daemon in slurmd slurmctld munged; do
-        if [ -f "$folder/$daemon.pid" ]; then
-            kill "$(cat "$folder/$daemon.pid")" 2>/dev/null || true
-        fi
+        [ -f "$folder/$daemon.pid" ] || continue
+        pid=$(cat "$folder/$daemon.pid")
+        kill "$pid" 2>/dev/null || continue
+        for _ in $(seq 50); do
+            kill -0 "$pid" 2>/dev/null || break
+            sleep 0.1
+        done
+        kill -KILL "$pid" 2>/dev/null || true
     done
 }
 
