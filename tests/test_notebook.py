@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,6 +119,19 @@ def test_a_run_appears_with_its_metrics_and_provenance_when_it_is_published(
     assert json.loads(found["metrics.json"]) == {"AP": 0.5}
     assert json.loads(found["run.json"])["config"]["number"] == 5
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_a_full_disk_is_told_with_what_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "first.csv")
+
+    run = begin(tmp_path / "run")
+    monkeypatch.setattr(notebook, "write_table", full)
+
+    with pytest.raises(HwlError, match=r"run\.partial is kept: make room and run the cell again"):
+        run.table([{"a": 1}], "first")
 
 
 def test_what_a_run_read_is_fingerprinted(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from hwl.files import read_json, write_json
 from hwl.runs.folder import RunFolder
 from hwl.training.config import TrainConfig
 from hwl.training.fit import fit, train
@@ -58,7 +59,9 @@ def test_a_published_training_is_taken_over_with_what_was_added_to_it(
     assert_same_run(tmp_path / "run", trained)
 
 
-@pytest.mark.parametrize("change", ["seed", "code", "weights", "record", "history"])
+@pytest.mark.parametrize(
+    "change", ["seed", "code", "weights", "record", "history", "inputs", "processes"]
+)
 def test_another_training_is_not_taken_over(
     change: str,
     trained: Path,
@@ -76,6 +79,9 @@ def test_another_training_is_not_taken_over(
         (run / "run.json").write_text("[]")
     elif change == "history":
         (run / "history.csv").write_text("epoch,loss\n")
+    elif change in ("inputs", "processes"):
+        record = read_json(run / "run.json")
+        write_json(run / "run.json", {**record, change: {"inputs": {}, "processes": 2}[change]})
 
     no_step()
     with pytest.raises(KeyboardInterrupt):
