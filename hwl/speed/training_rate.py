@@ -120,9 +120,9 @@ def bench_train(config: TrainingRateConfig) -> dict[str, pd.DataFrame]:
         step = _step(config, annotations)
         make = _batches(config, annotations, step)
         seconds, peaks = _measure(step, make, config)
+        steps = _steps(seconds, peaks, step, config.batch_size)
     finally:
         torch.set_num_threads(before)
-    steps = _steps(seconds, peaks, step, config.batch_size)
     tables = {
         "parts": _parts(seconds, config.batch_size),
         "steps": steps,

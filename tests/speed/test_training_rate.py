@@ -25,7 +25,7 @@ def tables(puppets: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
         data=str(puppets),
         crop_cache=str(folder / "cache"),
         price=2.0,
-        **{"input_height": 64, "input_width": 32, "batch_size": 4, "rounds": 2, "threads": 1},
+        **{"input_height": 64, "input_width": 32, "batch_size": 4, "rounds": 2, "threads": 2},
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training_rate, "MATRIX", MATRIX)
@@ -49,6 +49,7 @@ def test_the_share_of_the_peak_is_that_of_three_forward_passes(
     tables: dict[str, pd.DataFrame],
 ) -> None:
     step = tables["steps"].iloc[0]
+    assert step["threads"] == 2 != torch.get_num_threads()
 
     macs = 558_997_088 * 64 * 32 / (256 * 192)  # but for squeeze-excite, which has no pixels
     assert step["GFLOP/s"] / step["images/s"] == pytest.approx(6 * macs / 1e9, rel=0.1)
