@@ -23,11 +23,16 @@ torch.set_num_threads(1)
 settings.register_profile("hwl", derandomize=True, deadline=None, database=None)
 settings.load_profile("hwl")
 
+SLOW = 8  # seconds of a test marked `slow` that does not say how many
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with most slow tests first, so that no worker is left alone with one at the end."""
-    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
-    items.sort(key=lambda item: -slow[item.path])
+    """The files that take longest first, so that no worker is left alone with one at the end."""
+    seconds: Counter[Path] = Counter()
+    for item in items:
+        for mark in item.iter_markers("slow"):
+            seconds[item.path] += mark.args[0] if mark.args else SLOW
+    items.sort(key=lambda item: -seconds[item.path])
 
 
 @pytest.fixture(scope="session")

@@ -65,7 +65,7 @@ def profile(puppets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return runs
 
 
-@pytest.mark.slow
+@pytest.mark.slow(60)
 def test_the_six_notebooks_leave_their_runs_and_nothing_half_written(profile: Path) -> None:
     files = {
         "train/ours-seed0": "best.safetensors history.csv curves.svg metrics.json images/1.png",

@@ -140,7 +140,7 @@ def cancel_training(runs: Path, graph: subprocess.Popen, environment: dict[str, 
     return number
 
 
-@pytest.mark.slow
+@pytest.mark.slow(200)
 def test_the_paper_profile_runs_from_end_to_end_on_a_folder_of_cocos_names(
     outcome: Outcome,
 ) -> None:
