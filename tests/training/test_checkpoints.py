@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from hwl.errors import HwlError
-from hwl.training.checkpoints import SEALED, load_checkpoint, save_checkpoint
+from hwl.training.checkpoints import SEALED, _Hashed, load_checkpoint, save_checkpoint
 
 
 @pytest.fixture
@@ -67,6 +67,20 @@ def test_a_write_that_fails_leaves_the_old_checkpoint(
         save_checkpoint(path, {"step": 2})
 
     assert load_checkpoint(path) == {"step": 1}
+
+
+def test_a_disk_that_fills_while_tensors_are_written_is_what_is_told(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Small(_Hashed):
+        def write(self, data: bytes | memoryview) -> int:
+            if self.file.tell() + len(data) > 2000:
+                raise OSError(28, "No space left on device")
+            return super().write(data)
+
+    monkeypatch.setattr("hwl.training.checkpoints._Hashed", Small)
+    with pytest.raises(OSError, match="No space left"):  # and not torch's error about positions
+        save_checkpoint(path, {"weight": torch.randn(1000)})
 
 
 def test_the_folder_is_made(tmp_path: Path) -> None:
