@@ -23,6 +23,7 @@ from hwl.errors import HwlError, explained
 from hwl.files import write_text
 from hwl.notebook import BATCH
 from hwl.paths import PROJECT, in_project
+from hwl.reporting.formulas import Formulas
 from hwl.runs.folder import RunFolder, partial_folder, read_marker
 
 NOTEBOOKS = PROJECT / "notebooks"
@@ -142,7 +143,8 @@ def _publish(notebook: Path, executed: nbformat.NotebookNode, output: Path) -> P
 
 def _write_page(executed: Path, page: Path) -> None:
     """Write an executed notebook as an HTML page, with its code."""
-    text, _ = HTMLExporter(theme="light").from_filename(str(executed))
+    exporter = HTMLExporter(theme="light", preprocessors=[Formulas])
+    text, _ = exporter.from_filename(str(executed))
     write_text(page, text)
 
 

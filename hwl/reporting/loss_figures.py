@@ -138,7 +138,9 @@ def keypoint_maps(
         titles = [formula(name).removesuffix(" (the paper's)") for name in functions]
         titles = [title.replace(" (", "\n(") for title in titles]
         _maps(figure, axes[1], weights, titles, "weight W")
-        _maps(figure, axes[2], pulls, [""] * len(pulls), "|gradient|")
+        strongest = max(float(pull.max()) for pull in pulls) or 1.0
+        pulls = [pull / strongest for pull in pulls]
+        _maps(figure, axes[2], pulls, [""] * len(pulls), "|gradient|, of the largest")
     else:
         note = "It is not annotated: its target weight is 0, it has no loss and no gradient."
     title = f"One keypoint: {spoken(batch.skeleton.keypoints[keypoint])} of person {person}"

@@ -9,6 +9,7 @@ from pathlib import Path
 from nbconvert import HTMLExporter
 
 from hwl.files import write_text
+from hwl.reporting.formulas import Formulas
 
 STYLE = """
 :root { color-scheme: light; }
@@ -62,6 +63,7 @@ def write_report_page(executed: Path, page: Path) -> None:
         exclude_input_prompt=True,
         exclude_output_prompt=True,
         exclude_anchor_links=True,
+        preprocessors=[Formulas],
     )
     body, _ = exporter.from_filename(str(executed))
     # Tables and figures wider than a phone scroll by themselves, not with the page.

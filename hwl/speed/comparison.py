@@ -82,7 +82,7 @@ def compare_speed(config: SpeedConfig) -> Speed:
         crops = models[config.models[0]].preprocess(images)
     rows: dict[str, list[Row]] = {field.name: [] for field in fields(Speed)}
     usable, rows["skipped"] = _usable(config.runtimes)
-    settings = _settings(config.threads)
+    settings = settings_of(config.threads)
     before = torch.get_num_threads()
     try:
         for setting in settings:
@@ -132,7 +132,7 @@ def _check(config: SpeedConfig) -> None:
         raise HwlError("parameter 'memory' is true: peak memory is read from /proc, Linux's alone")
 
 
-def _settings(threads: list[int]) -> list[Setting]:
+def settings_of(threads: list[int]) -> list[Setting]:
     """The CPU by number of threads, each once and most last, then the GPU."""
     cores = os.cpu_count() or 1
     numbers = sorted({number or cores for number in threads})

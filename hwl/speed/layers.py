@@ -67,7 +67,9 @@ def layer_table(model: PoseNet, input_size: tuple[int, int]) -> pd.DataFrame:
     return table.drop(columns="transposed")
 
 
-def time_layers(model: PoseNet, input_size: tuple[int, int], rounds: int) -> pd.DataFrame:
+def time_layers(
+    model: PoseNet, input_size: tuple[int, int], rounds: int, threads: int
+) -> pd.DataFrame:
     """`layer_table` with each layer's median `ms` at batch 1 in eager PyTorch, and its `GFLOP/s`.
 
     The clock stands still between layers, so that additions, products and the like that are no
@@ -77,6 +79,7 @@ def time_layers(model: PoseNet, input_size: tuple[int, int], rounds: int) -> pd.
         model: on the CPU.
         input_size: (height, width) in pixels.
         rounds: measured passes; two more come first.
+        threads: CPU threads of torch.
     """
     table = layer_table(model, input_size)
     seconds: dict[str, list[float]] = {name: [] for name in table["layer"]}
@@ -94,6 +97,8 @@ def time_layers(model: PoseNet, input_size: tuple[int, int], rounds: int) -> pd.
         handles.append(layer.register_forward_pre_hook(lambda *_, name=name: start(name)))
         handles.append(layer.register_forward_hook(lambda *_, name=name: stop(name)))
     image = torch.randn(1, 3, *input_size)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
     try:
         with torch.inference_mode():
             for number in progress(range(rounds + WARM_UPS), "time layers"):
@@ -103,6 +108,7 @@ def time_layers(model: PoseNet, input_size: tuple[int, int], rounds: int) -> pd.
                     for name in seconds:
                         seconds[name].append(passed[name])
     finally:
+        torch.set_num_threads(before)
         for handle in handles:
             handle.remove()
     table["ms"] = [1000 * float(np.median(seconds[name])) for name in table["layer"]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from hwl.models import MODELS, create_model
 from hwl.speed.counting import count
@@ -38,8 +39,19 @@ def test_the_papers_model_has_its_parts_in_order() -> None:
 
 
 def test_each_layer_gets_a_time_and_its_rate() -> None:
-    table = time_layers(create_model("ours"), SIZE, rounds=2)
+    table = time_layers(create_model("ours"), SIZE, rounds=2, threads=1)
 
     assert (table["ms"] > 0).all()
     first = table.iloc[0]
     assert first["GFLOP/s"] == pytest.approx(2 * first["MACs"] / (first["ms"] * 1e6))
+
+
+def test_layers_are_timed_on_the_threads_that_are_asked_for() -> None:
+    model, before = create_model("ours"), torch.get_num_threads()
+    seen = set()
+    model.register_forward_hook(lambda *_: seen.add(torch.get_num_threads()))
+
+    time_layers(model, SIZE, rounds=1, threads=before + 1)
+
+    assert before + 1 in seen  # counting comes first, on as many as before
+    assert torch.get_num_threads() == before
