@@ -14,6 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from hwl.data.dataset import Sample
 from hwl.reporting.drawing import overlay
 from hwl.reporting.figures import OURS, PALETTE, counted, describe, image_row, style
+from hwl.reporting.loss_figures import formula
 from hwl.training.config import TrainConfig
 
 
@@ -63,7 +64,8 @@ def training_curves(history: pd.DataFrame, config: TrainConfig) -> Figure:
     for axis in axes.values():
         axis.set_xlim(epochs.iloc[0] - 1, epochs.iloc[-1] * 1.03)
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    describe(figure, f"Training of {config.model}", _conditions(config))
+    title = f"Training of {config.model}, {formula(config.weight_function)}"
+    describe(figure, title, _conditions(config))
     return figure
 
 

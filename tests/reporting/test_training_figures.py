@@ -66,3 +66,17 @@ def test_the_title_says_whether_the_persons_were_learnt_from(val_split: str, exp
     figure = training_curves(history([0.1, 0.2, 0.3, 0.4]), config)
 
     assert expected in axis_of(figure, "AP").get_title(loc="left")
+
+
+def test_the_title_names_the_loss_that_two_runs_differ_in() -> None:
+    titles = [
+        training_curves(
+            history([0.1] * 4), TrainConfig(output="o", data="d", weight_function=name)
+        ).get_suptitle()
+        for name in ("identity", "zero")
+    ]
+
+    assert titles == [
+        "Training of ours, F = G (the paper's)",
+        "Training of ours, F = 0 (plain MSE)",
+    ]
