@@ -278,7 +278,7 @@ def _profiles(rate: float, price: float) -> pd.DataFrame:
 
 def _persons_and_boxes(profile: Mapping[str, Any]) -> tuple[int, int] | None:
     """Of the profile's data: those of COCO unless it is there; None where nobody knows."""
-    if "variants" not in profile:  # the evidence experiment, which is no list of trainings
+    if not profile.get("variants"):  # speed alone, or the evidence experiment, which is no list
         return None
     data = in_project(profile["data"])
     try:

@@ -71,6 +71,7 @@ def test_hours_are_the_work_of_all_trainings_over_the_rate(
     recipe = {"epochs": 2, "evaluate_every": 1, "input_height": 64, "input_width": 32}
     profile = {"data": "data/coco", "recipe": recipe, "variants": {"ours": {}}, "seeds": {}}
     (tmp_path / "profiles/small.yaml").write_text(yaml.safe_dump(profile))
+    (tmp_path / "profiles/speed.yaml").write_text(yaml.safe_dump({**profile, "variants": {}}))
     monkeypatch.setattr(training_rate, "PROJECT", tmp_path)
     one = Training("ours-seed0", "ours", {}, (64, 32), images=2 * 149_813 + 2 * 104_125 * 2 / 3)
 
