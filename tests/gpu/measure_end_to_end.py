@@ -7,13 +7,13 @@ are written when it is done. With HWL_DRY=1 it runs on the CPU with tiny sizes, 
 
 from __future__ import annotations
 
-import csv
 import os
 import sys
 import time
 from pathlib import Path
 
 import torch
+from rows import write_row
 
 from hwl.codec import HeatmapCodec
 from hwl.data.annotations import load_split
@@ -52,11 +52,7 @@ def main(data: Path, path: Path, seconds: float) -> None:
                 for runtime in IN
             ]
             for row in time_end_to_end(predictors, annotations, boxes):
-                writer = csv.DictWriter(file, row)
-                if file.tell() == 0:
-                    writer.writeheader()
-                writer.writerow(row)
-                file.flush()
+                write_row(file, row)
                 print(row, flush=True)
             if time.monotonic() > end:
                 print(f"out of time after {name}", flush=True)

@@ -8,7 +8,6 @@ HWL_DRY=1 it runs on the CPU with tiny sizes, to be tried out.
 
 from __future__ import annotations
 
-import csv
 import os
 import sys
 import time
@@ -16,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
+from rows import write_row
 
 from hwl.inference.runtimes import RUNTIMES, prepare
 from hwl.inference.timing import latencies
@@ -100,15 +100,10 @@ def main(path: Path, seconds: float) -> None:
     end = time.monotonic() + seconds
     torch.set_grad_enabled(False)
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = None
         for what in plan():
             try:
                 for row in measure(*what):
-                    writer = writer or csv.DictWriter(file, row)
-                    if file.tell() == 0:
-                        writer.writeheader()
-                    writer.writerow(row)
-                    file.flush()
+                    write_row(file, row)
                     print({name: row[name] for name in list(row)[:7]}, flush=True)
                     if time.monotonic() > end:
                         print(f"out of time after {what}", flush=True)

@@ -7,7 +7,6 @@ soon as it is known. With HWL_DRY=1 it runs on the CPU with tiny sizes, to be tr
 
 from __future__ import annotations
 
-import csv
 import os
 import sys
 import time
@@ -15,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from rows import write_row
 
 from hwl.losses import HeatmapWeightingLoss
 from hwl.models import create_model
@@ -97,11 +97,7 @@ def main(path: Path, seconds: float) -> None:
             except torch.OutOfMemoryError:
                 print(f"{what} needs more memory than there is", flush=True)
                 continue
-            writer = csv.DictWriter(file, row)
-            if file.tell() == 0:
-                writer.writeheader()
-            writer.writerow(row)
-            file.flush()
+            write_row(file, row)
             print(row, flush=True)
 
 
