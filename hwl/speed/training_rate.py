@@ -29,13 +29,13 @@ from hwl.paths import PROJECT, in_project
 from hwl.progress import progress
 from hwl.speed.bench_run import write_bench
 from hwl.speed.config import TrainingRateConfig
-from hwl.speed.counting import count
 from hwl.speed.projection import (
     COCO_BOXES,
     COCO_PERSONS,
     Training,
     hours,
     profile_trainings,
+    training_work,
     work_of,
 )
 
@@ -119,7 +119,7 @@ def bench_train(config: TrainingRateConfig) -> dict[str, pd.DataFrame]:
         annotations = load_split(Path(config.data), config.train_split)
         step = _step(config, annotations)
         make = _batches(config, annotations, step)
-        seconds, peaks = _measure(step, make, config)
+        seconds, peaks = _measure(step, make, len(annotations.annotated()), config)
         steps = _steps(seconds, peaks, step, config.batch_size)
     finally:
         torch.set_num_threads(before)
@@ -166,11 +166,11 @@ def _precisions(device: torch.device) -> list[str]:
 def _measure(
     step: Step,
     make: Callable[[list[tuple[int, int]]], Sample | Cutouts],
+    persons: int,
     config: TrainingRateConfig,
 ) -> tuple[dict[str, list[dict[str, float]]], dict[str, list[float]]]:
     """Seconds by part and the peak rate in GFLOP/s, both by precision, a round after the other."""
     rng = np.random.default_rng(0)
-    persons = len(load_split(Path(config.data), config.train_split).annotated())
     precisions = _precisions(step.device)
     seconds: dict[str, list[dict[str, float]]] = {name: [] for name in precisions}
     peaks: dict[str, list[float]] = {name: [] for name in precisions}
@@ -226,8 +226,7 @@ def _steps(
     step: Step,
     batch: int,
 ) -> pd.DataFrame:
-    # Forward, and backward by activations and by weights; two operations a multiply-accumulate.
-    work = 6 * count(step.model.cpu(), step.codec.input_size).macs * batch / 1e9
+    work = training_work(step.model.cpu(), step.codec.input_size).flops * batch / 1e9
     rows = []
     for precision, rounds in seconds.items():
         whole = float(np.median([sum(one.values()) - one["data"] for one in rounds]))
