@@ -61,7 +61,7 @@ class RunFolder:
     and, where the file system passes locks on, on others. The lock ends with the process.
 
     Attributes:
-        kind: train, evaluate, predict, loss_weights, ablations, speed or report.
+        kind: of the configuration, such as train, evaluate or report.
         output: the run's place.
         path: the partial folder beside it.
     """
@@ -133,7 +133,8 @@ class RunFolder:
 
     def mark(self, **more: object) -> None:
         """Write the partial folder's marker: whose it is and, in `more`, how far it got."""
-        holder = {"pid": os.getpid(), "host": socket.gethostname(), "since_utc": _now()}
+        since = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        holder = {"pid": os.getpid(), "host": socket.gethostname(), "since_utc": since}
         write_json(self.path / MARKER, {"kind": self.kind, "id": self.id, **holder, **more})
 
     def publish(self) -> Path:
@@ -310,10 +311,6 @@ def new_run(config: RunConfig, reads: Mapping[str, str] | None = None) -> Iterat
         run.discard()
         raise
     run.publish()
-
-
-def _now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
 def _files(folder: Path) -> Iterator[str]:
