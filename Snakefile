@@ -68,12 +68,14 @@ def protocol(variant):
         for name in ("data", "metric", "threads", "workers")
         if name in trained
     }
-    detected = trained["data"] == config["data"] and not trained.get("val_limit")
+    # A variant that validates on a split of its own is evaluated on those very persons.
+    own_split = "val_split" in trained
+    detected = trained["data"] == config["data"] and not own_split
     return {
         **same,
         "split": trained.get("val_split", "val2017"),
-        "limit": trained.get("val_limit", 0),
-        "detections": config["detections"] if detected else "",
+        "limit": trained.get("val_limit", 0) if own_split else 0,
+        "detections": config.get("detections", "") if detected else "",
         **config["protocol"],
     }
 
@@ -225,6 +227,7 @@ rule loss_weights:
                 "output": os.path.dirname(output[0]),
                 "weights": input.weights,
                 "data": config["data"],
+                "split": protocol("ours")["split"],
             }
         ),
     resources:
