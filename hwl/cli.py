@@ -52,9 +52,11 @@ def run(
     with own_gpus(PROJECT / ".snakemake"):
         executed = execute(path, values)
     if page is not None:
-        from hwl.reporting.page import write_report_page
+        import nbformat
 
-        write_report_page(executed, page)
+        from hwl.reporting.page import write_page
+
+        write_page(nbformat.read(executed, as_version=4), page)
     print(f"executed notebook: {executed}")
 
 

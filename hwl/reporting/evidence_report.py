@@ -10,17 +10,17 @@ import nbformat
 import numpy as np
 import pandas as pd
 import torch
-from nbconvert import HTMLExporter
 
 from hwl.config import build
 from hwl.data.annotations import load_split
 from hwl.errors import HwlError
-from hwl.files import replacing, write_json, write_table, write_text
+from hwl.files import replacing, write_json, write_table
 from hwl.inference.timing import latencies
 from hwl.models import create_model
 from hwl.paths import PUBLISHED
 from hwl.reporting import evidence_figures
 from hwl.reporting.figures import save
+from hwl.reporting.page import write_page
 from hwl.reporting.paper_and_here import as_markdown, paper_and_here
 from hwl.runs.folder import new_run
 from hwl.runs.provenance import provenance
@@ -90,8 +90,9 @@ def write_report(config: EvidenceConfig) -> Path:
         origin = {name: sorted(set(found.table[name])) for name in ("commit", "clean", "cpu")}
         write_json(folder / "metrics.json", {"comparisons": told, "missing": lacking, **origin})
         write_json(folder / "run.json", provenance(config, {"profile": Path(config.profile)}))
-        text = page(tables, lacking, Path(config.output).name)
-    write_text(runs / "index.html", _html(text))
+        text = as_text(tables, lacking, Path(config.output).name)
+    cells = [nbformat.v4.new_markdown_cell(text)]
+    write_page(nbformat.v4.new_notebook(cells=cells), runs / "index.html")
     return runs / "index.html"
 
 
@@ -189,7 +190,7 @@ def _write_oks(path: Path, found: Runs) -> None:
         np.savez_compressed(file, **arrays)
 
 
-def page(tables: dict[str, pd.DataFrame], lacking: list[str], folder: str) -> str:
+def as_text(tables: dict[str, pd.DataFrame], lacking: list[str], folder: str) -> str:
     """The report in Markdown; figures are in `folder` beside the page."""
     compared = tables["comparisons"]
     lines = ["# Does the weighting help?", "", "The design was fixed before: `docs/evidence.md`."]
@@ -219,9 +220,3 @@ def _sentence(row: Any) -> str:
         f"{row.verdict}; {100 * row.difference:+.2f} points of mean OKS, 95 % interval "
         f"{100 * row.low:+.2f} to {100 * row.high:+.2f} over {row.pairs} pairs"
     )
-
-
-def _html(markdown: str) -> str:
-    cells = [nbformat.v4.new_markdown_cell(markdown)]
-    notebook = nbformat.v4.new_notebook(cells=cells, metadata={"title": "Evidence"})
-    return HTMLExporter(theme="light").from_notebook_node(notebook)[0]

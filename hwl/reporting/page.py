@@ -1,4 +1,4 @@
-"""A profile's page: the executed report notebook without its code, to read on a desk or a phone."""
+"""A page to read on a desk or a phone: a notebook without its code."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from nbconvert import HTMLExporter
+from nbformat import NotebookNode
 
 from hwl.files import write_text
 from hwl.reporting.formulas import Formulas
@@ -48,13 +49,13 @@ pre { overflow-x: auto; white-space: pre-wrap; font-size: .86rem; }
 """
 
 
-def write_report_page(executed: Path, page: Path) -> None:
-    """Write an executed notebook as one HTML page: its texts and outputs, no code, no prompts.
+def write_page(notebook: NotebookNode, page: Path) -> None:
+    """Write a notebook as one HTML page: its texts and outputs, no code, no prompts.
 
     The page needs no script and no file but those that it links.
 
     Args:
-        executed: the notebook; its first heading becomes the page's title.
+        notebook: executed; its first heading becomes the page's title.
         page: the HTML file.
     """
     exporter = HTMLExporter(
@@ -65,7 +66,7 @@ def write_report_page(executed: Path, page: Path) -> None:
         exclude_anchor_links=True,
         preprocessors=[Formulas],
     )
-    body, _ = exporter.from_filename(str(executed))
+    body, _ = exporter.from_notebook_node(notebook)
     # Tables and figures wider than a phone scroll by themselves, not with the page.
     body = re.sub(
         r"(<table.*?</table>|<img[^>]*>)", r'<div class="wide">\1</div>', body, flags=re.S

@@ -13,7 +13,7 @@ import pytest
 
 from hwl.errors import HwlError
 from hwl.files import write_json, write_table
-from hwl.reporting.page import write_report_page
+from hwl.reporting.page import write_page
 from hwl.reporting.report import (
     ReportConfig,
     accuracy,
@@ -96,9 +96,8 @@ def test_the_page_has_texts_and_outputs_without_code_or_prompts(tmp_path: Path) 
         nbformat.v4.new_markdown_cell("# A *title*"),
         nbformat.v4.new_code_cell("secret = 5", outputs=[table], execution_count=3),
     ]
-    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "n.ipynb")
 
-    write_report_page(tmp_path / "n.ipynb", tmp_path / "page.html")
+    write_page(nbformat.v4.new_notebook(cells=cells), tmp_path / "page.html")
 
     page = (tmp_path / "page.html").read_text()
     assert "<title>A title</title>" in page and '<div class="wide"><table>' in page
