@@ -12,6 +12,7 @@ from collections import namedtuple
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -19,10 +20,11 @@ from hwl.codec import HeatmapCodec
 from hwl.data import crop_cache
 from hwl.data.annotations import Annotations, load_split
 from hwl.data.crop_cache import CropCache, crop_parts, open_crop_cache
-from hwl.data.crops import Augmentation, Crop
+from hwl.data.crops import Augmentation
 from hwl.data.dataset import PersonDataset
 from hwl.data.images import write_image
 from hwl.errors import HwlError
+from hwl.skeletons import COCO
 
 SIZE = (128, 96)
 FORK = multiprocessing.get_context("fork")
@@ -33,29 +35,46 @@ def annotations(puppets: Path) -> Annotations:
     return load_split(puppets, "train2017")
 
 
-def corners(crop: Crop) -> np.ndarray:
-    """(4, 2) of a crop in image pixels, by its map."""
-    matrix = np.vstack([crop.matrix(SIZE), [0, 0, 1]])
-    height, width = SIZE
-    ends = np.array([[x, y, 1] for x in (0, width - 1) for y in (0, height - 1)], dtype=float)
-    return (np.linalg.inv(matrix) @ ends.T).T[:, :2]
+def drawn_persons(count: int, size: tuple[int, int]) -> Annotations:
+    """Persons at random in an image of (width, height) pixels; keypoints may be beside the box."""
+    rng = np.random.default_rng(0)
+    extent = rng.uniform(10, 40, (count, 2))
+    corner = rng.uniform(0, 1, (count, 2)) * (size - extent)
+    places = corner[:, None] + rng.uniform(0, 1, (count, 17, 2)) * extent[:, None]
+    # Either half may lie far from the box.
+    places += np.where(COCO.upper_body, *rng.uniform(-50, 50, (2, count, 2, 1))).swapaxes(1, 2)
+    seen = rng.random((count, 17)) < rng.uniform(0.4, 1, (count, 1))
+    seen[:, 0] = True
+    return Annotations(
+        path=Path("drawn.json"),
+        folder=Path(),
+        skeleton=COCO,
+        image_ids=np.array([1]),
+        file_names=("drawn.jpg",),
+        image_sizes=np.array([size]),
+        ids=np.arange(count),
+        image_index=np.zeros(count, int),
+        boxes=np.hstack([corner, extent]),
+        areas=extent.prod(axis=1),
+        keypoints=np.dstack([places, 2.0 * seen]),
+        crowd=np.zeros(count, bool),
+        head_sizes=np.full(count, np.nan),
+    )
 
 
 # Half bodies, rotations and scales are at their limits, where they reach farthest.
 @pytest.mark.parametrize("how", [Augmentation(), Augmentation(half_body=1, rotate=1, shift=1)])
-def test_every_crop_that_the_augmentation_makes_lies_in_its_part(
-    annotations: Annotations, how: Augmentation
-) -> None:
+def test_the_warp_of_the_whole_image_reads_no_pixel_beside_the_part(how: Augmentation) -> None:
+    annotations = drawn_persons(40, (600, 500))
     persons = PersonDataset(annotations, HeatmapCodec(SIZE), how, seed=0)
-    parts = crop_parts(annotations, SIZE)
 
-    for index, part in enumerate(parts):
-        image = annotations.image_sizes[annotations.image_index[persons.persons[index]]]
-        seen = np.array([corners(persons.crop(epoch, index)) for epoch in range(200)])
-        # What of a crop is beside the image is black in any case.
-        low = seen.min(axis=(0, 1)).clip(0, image - 1)
-        high = seen.max(axis=(0, 1)).clip(0, image - 1)
-        assert (part[:2] <= low).all() and (high <= part[2:] - 1).all()
+    for index, (left, top, right, bottom) in enumerate(crop_parts(annotations, SIZE)):
+        beside = np.ones((500, 600), np.float32)  # floats, for the smallest weight counts
+        beside[top:bottom, left:right] = 0
+        assert beside.any()
+        for epoch in range(60):
+            matrix = persons.crop(epoch, index).matrix(SIZE)
+            assert not cv2.warpAffine(beside, matrix, SIZE[::-1]).any()
 
 
 def test_a_part_is_smaller_than_the_image_where_the_person_is_small(

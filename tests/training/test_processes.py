@@ -23,6 +23,7 @@ from hwl.training.fit import fit
 from hwl.training.processes import told_when_lost
 
 MakeConfig = Callable[..., TrainConfig]
+VAL_PERSONS = 5  # an odd number in images of one to three persons
 MINUTE = 60  # seconds, in which the loss of a process ends the others
 
 # In double precision, for in single precision Adam makes rounding errors grow to whole steps.
@@ -33,6 +34,44 @@ os.environ.update(group)
 torch.set_default_dtype(torch.float64)
 torch.Tensor.float = torch.Tensor.double
 fit(config)
+"""
+# The model knows the crops that it is shown, and answers with poses near the true ones.
+VALIDATED = """
+import os
+from pathlib import Path
+import numpy as np, torch
+from accelerate import Accelerator
+from hwl.codec import HeatmapCodec
+from hwl.data.annotations import load_split
+from hwl.data.crops import box_crop, keypoints_to_input, warp
+from hwl.inference.predictor import Predictor
+from hwl.models import Description, PoseNet
+from hwl.training.processes import join_group
+from hwl.training.validation import validate
+
+os.environ.update(group)
+join_group()
+val = load_split(Path(config.data), config.val_split).first(config.val_limit)
+boxes, persons, codec = val.ground_truth_boxes(), val.annotated(), HeatmapCodec((64, 32))
+model = PoseNet(torch.nn.Identity(), torch.nn.Identity(), {})
+model.describe(Description(skeleton=val.skeleton))
+rng, known = np.random.default_rng(0), {}
+for person, box in zip(persons, boxes.boxes, strict=True):
+    crop = box_crop(box, codec.input_size)
+    shown = torch.from_numpy(warp(val.read_image(val.image_index[person]), crop, codec.input_size))
+    keypoints = keypoints_to_input(val.keypoints[person], crop, codec.input_size, val.skeleton)
+    near = keypoints[:, :2] + rng.normal(0, 2, (17, 2)) * rng.random()
+    heatmaps = codec.encode(near, np.ones(17))[0] * rng.random()
+    known[model.preprocess(shown).numpy().tobytes()] = torch.from_numpy(heatmaps)
+
+
+def answer(crops):
+    return torch.stack([known[crop.numpy().tobytes()] for crop in crops])
+
+
+predictor = Predictor(model=model, prepared=answer, codec=codec, flip=False, batch_size=2)
+found = validate(predictor, val, boxes, config, Accelerator())
+torch.save(found, f"{config.output}-{os.environ.get('RANK', 0)}")
 """
 # Tells its number, so that a test can end a process of its choice.
 TRAIN = """
@@ -76,6 +115,24 @@ def test_two_processes_with_half_the_batch_each_give_the_weights_of_one(
 
     assert weights[0]["backbone.conv1.bn.num_batches_tracked"] == 8
     torch.testing.assert_close(weights[1], weights[0], rtol=0, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_two_processes_share_a_validation_and_find_the_numbers_of_one(
+    started: Callable[..., BaseProcess], small_training: MakeConfig, tmp_path: Path
+) -> None:
+    found = {}
+    for processes in (1, 2):
+        config = small_training(tmp_path / f"{processes}", val_limit=VAL_PERSONS)
+        members = [started(VALIDATED, config=config, group=group) for group in groups(processes)]
+        for member in members:
+            member.join()
+        assert [member.exitcode for member in members] == [0] * processes
+        found[processes] = [torch.load(f"{config.output}-{rank}") for rank in range(processes)]
+
+    ((metrics, protocol),) = found[1]
+    assert 0.2 < metrics["AP"] < 0.8 and f", {VAL_PERSONS} boxes, " in protocol
+    assert found[2] == [(metrics, protocol)] * 2
 
 
 @pytest.mark.slow
