@@ -267,33 +267,35 @@ if "compare" in config:
             "{HWL} run 4_ablations {params} 2>&1 | tee {log}"
 
 
-# Alone on the machine, and after the training that would disturb it.
-rule speed:
-    message:
-        "time the models: {wildcards.setting}"
-    input:
-        "notebooks/5_speed.ipynb",
-        config["data"],
-        expand(f"{OUT}/evaluate/{{run}}/notebook.html", run=RUNS),
-    output:
-        f"{OUT}/{{setting}}/notebook.html",
-    params:
-        environment=lambda wildcards: " ".join(
-            f"{name}={shlex.quote(str(value))}"
-            for name, value in SPEEDS[wildcards.setting].get("environment", {}).items()
-        ),
-        parameters=lambda wildcards, output: parameters(
-            {
-                "output": os.path.dirname(output[0]),
-                "data": config["data"],
-                **{k: v for k, v in SPEEDS[wildcards.setting].items() if k != "environment"},
-            }
-        ),
-    log:
-        f"{LOGS}/{{setting}}.log",
-    threads: MOST_CORES
-    resources:
-        gpu=CLUSTER.gpus,
-        **CLUSTER.resources(),
-    shell:
-        "{params.environment} {ON_GPUS} run 5_speed {params.parameters} 2>&1 | tee {log}"
+if SPEEDS:
+
+    # Alone on the machine, and after the training that would disturb it.
+    rule speed:
+        message:
+            "time the models: {wildcards.setting}"
+        input:
+            "notebooks/5_speed.ipynb",
+            config["data"],
+            expand(f"{OUT}/evaluate/{{run}}/notebook.html", run=RUNS),
+        output:
+            f"{OUT}/{{setting}}/notebook.html",
+        params:
+            environment=lambda wildcards: " ".join(
+                f"{name}={shlex.quote(str(value))}"
+                for name, value in SPEEDS[wildcards.setting].get("environment", {}).items()
+            ),
+            parameters=lambda wildcards, output: parameters(
+                {
+                    "output": os.path.dirname(output[0]),
+                    "data": config["data"],
+                    **{k: v for k, v in SPEEDS[wildcards.setting].items() if k != "environment"},
+                }
+            ),
+        log:
+            f"{LOGS}/{{setting}}.log",
+        threads: MOST_CORES
+        resources:
+            gpu=CLUSTER.gpus,
+            **CLUSTER.resources(),
+        shell:
+            "{params.environment} {ON_GPUS} run 5_speed {params.parameters} 2>&1 | tee {log}"

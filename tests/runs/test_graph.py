@@ -189,3 +189,12 @@ def test_the_profile_of_the_speed_alone_trains_nothing_and_runs_a_setting_severa
     profile = yaml.safe_load((PROJECT / "profiles/speed.yaml").read_text())
     assert sorted(timed) == sorted(runs_of(profile["speed"])) and len(timed) > len(profile["speed"])
     assert "train" not in dry.stdout and "evaluate" not in dry.stdout
+
+
+@pytest.mark.slow
+def test_a_profile_without_speed_settings_evaluates_all_its_variants_in_int8_too() -> None:
+    command = [sys.executable, "-m", "snakemake", "--dry-run", "--forceall", "--cores", "2"]
+    command += ["--nolock", "--configfile", "profiles/models.yaml"]
+    dry = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
+
+    assert dry.stdout.count("in int8\n") == 6, dry.stderr
