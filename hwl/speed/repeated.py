@@ -16,8 +16,8 @@ if TYPE_CHECKING:  # the graph reads this file and needs no tables
 
 REPEATS = "repeats"  # of a setting: how often it is run (1 where it is left out)
 AGAIN = re.compile(r"-run\d+$")  # ends the name of a further run of a setting
-SAME = ["model", "runtime", "precision", "device", "threads", "batch"]
-SHOWN = {"FPS": "FPS", "times eager": "times_eager", "GFLOP/s": "peak_GFLOP/s"}
+WHERE = ["setting", "input", "machine"]
+SAME = ["model", "runtime", "device", "threads", "batch"]
 
 
 def runs_of(settings: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -35,32 +35,64 @@ def runs_of(settings: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, An
 
 
 def over_runs(runs: Path) -> pd.DataFrame:
-    """Speeds over all runs of each setting.
+    """Speeds of the models alone over all runs of each setting.
 
     Args:
         runs: folder of a profile's runs, with `speed*/latencies-*.csv` and `peak_rate-*.csv`.
 
     Returns:
         One row a setting, input size, machine, model, runtime, device, threads and batch: the
-        number of `runs`, and of FPS, of the speed over eager's and of the peak matrix-multiply
-        rate (GFLOP/s) the median and, in `<name>_low` and `<name>_high`, the range. Empty where
-        nothing was timed.
+        number of `runs`, and of FPS, of the speed over eager's, of the peak matrix-multiply rate
+        (GFLOP/s) and of the share of it the median and, in `<name>_low` and `<name>_high`, the
+        range. Empty where nothing was timed.
     """
+    shown = {
+        "FPS": "FPS",
+        "times eager": "times_eager",
+        "GFLOP/s": "peak_GFLOP/s",
+        "of peak_rate": "of_peak_rate",
+    }
+    table = _all_runs(runs, "latencies")
+    if not len(table):
+        return table
+    on = [*WHERE, "run", "device", "threads", "batch"]
+    table = table.merge(_all_runs(runs, "peak_rate"), how="left", on=on)
+    return _medians(table, [*WHERE, *SAME, "precision"], shown)
+
+
+def end_to_end_over_runs(runs: Path) -> pd.DataFrame:
+    """Speeds from image files to keypoints over all runs of each setting.
+
+    Args:
+        runs: folder of a profile's runs, with `speed*/end_to_end-*.csv`.
+
+    Returns:
+        Rows as those of `over_runs`, by flip test too, with persons/s, its median and range.
+    """
+    table = _all_runs(runs, "end_to_end")
+    if not len(table):
+        return table
+    return _medians(table, [*WHERE, *SAME, "flip"], {"persons/s": "persons/s"})
+
+
+def _all_runs(runs: Path, kind: str) -> pd.DataFrame:
+    """A kind of table of all runs, with what names a run in front."""
     import pandas as pd
 
     tables = []
-    for path in sorted(runs.glob("speed*/latencies-*.csv")):
-        table = pd.read_csv(path)
-        rates = pd.read_csv(path.with_name(path.name.replace("latencies-", "peak_rate-")))
-        table = table.merge(rates, how="left", on=["device", "threads", "batch"])
-        size, _, machine = path.stem.removeprefix("latencies-").partition("-")
-        where = {"setting": AGAIN.sub("", path.parent.name), "input": size, "machine": machine}
-        tables.append(table.assign(**where))
-    if not tables:
-        return pd.DataFrame()
-    groups = pd.concat(tables).groupby(["setting", "input", "machine", *SAME], sort=False)
+    for path in sorted(runs.glob(f"speed*/{kind}-*.csv")):
+        size, _, machine = path.stem.removeprefix(f"{kind}-").partition("-")
+        setting = AGAIN.sub("", path.parent.name)
+        named = {"setting": setting, "input": size, "machine": machine, "run": path.parent.name}
+        tables.append(pd.read_csv(path).assign(**named))
+    return pd.concat(tables) if tables else pd.DataFrame()
+
+
+def _medians(table: pd.DataFrame, by: list[str], shown: Mapping[str, str]) -> pd.DataFrame:
+    """The number of `runs`, and each shown column's median and range under its new name."""
+    groups = table.groupby(by, sort=False)
     found = groups.size().rename("runs").to_frame()
-    for column, name in SHOWN.items():
+    for column, name in shown.items():
         found[name] = groups[column].median()
         found[f"{name}_low"], found[f"{name}_high"] = groups[column].min(), groups[column].max()
     return found.reset_index()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from hwl.speed.repeated import over_runs, runs_of
+from hwl.speed.repeated import end_to_end_over_runs, over_runs, runs_of
 
 WHERE = {"device": "cpu", "threads": 1, "batch": 1}
 
@@ -15,7 +15,7 @@ WHERE = {"device": "cpu", "threads": 1, "batch": 1}
 def timed(folder: Path, fps: float, times: float, rate: float) -> None:
     folder.mkdir(parents=True)
     row = {"model": "ours", "runtime": "fused", "precision": "float32", **WHERE, "FPS": fps}
-    row["times eager"] = times
+    row |= {"times eager": times, "of peak_rate": 0.5}
     pd.DataFrame([row]).to_csv(folder / "latencies-256x192-a-cpu.csv", index=False)
     peak = {**WHERE, "GFLOP/s": rate}
     pd.DataFrame([peak]).to_csv(folder / "peak_rate-256x192-a-cpu.csv", index=False)
@@ -48,6 +48,25 @@ def test_speeds_are_medians_over_a_settings_runs_with_their_range(tmp_path: Path
     assert table.loc["speed-other", "FPS"] == 9 and table.loc["speed-other", "runs"] == 1
 
 
+def test_persons_a_second_are_medians_with_their_range_by_flip_test(tmp_path: Path) -> None:
+    for run, rate in ("speed", 20.0), ("speed-run2", 30.0), ("speed-run3", 22.0):
+        (tmp_path / run).mkdir()
+        rows = [
+            {"model": "ours", "runtime": "fused", **WHERE, "flip": flip, "persons/s": rate * times}
+            for flip, times in ((True, 1), (False, 2))
+        ]
+        pd.DataFrame(rows).to_csv(tmp_path / run / "end_to_end-256x192-a-cpu.csv", index=False)
+
+    table = end_to_end_over_runs(tmp_path).set_index("flip")
+
+    assert table.loc[True, ["persons/s", "persons/s_low", "persons/s_high"]].tolist() == [
+        22,
+        20,
+        30,
+    ]
+    assert table.loc[False, "persons/s"] == 44 and table["runs"].tolist() == [3, 3]
+
+
 def test_runs_of_two_machines_are_not_mixed(tmp_path: Path) -> None:
     timed(tmp_path / "speed", 50, 1.5, 170)
     timed(tmp_path / "speed-run2", 40, 1.4, 150)
@@ -58,4 +77,4 @@ def test_runs_of_two_machines_are_not_mixed(tmp_path: Path) -> None:
 
 
 def test_nothing_timed_is_an_empty_table(tmp_path: Path) -> None:
-    assert not len(over_runs(tmp_path))
+    assert not len(over_runs(tmp_path)) and not len(end_to_end_over_runs(tmp_path))
