@@ -2,11 +2,14 @@
 
 from importlib.metadata import version as installed
 
+from docutils import nodes
+from latex2mathml.converter import convert
+
 project = "hwl"
 author = "the hwl authors"
 version = release = installed("hwl")
 
-extensions = ["myst_nb", "autoapi.extension", "sphinx.ext.napoleon", "sphinx.ext.mathjax"]
+extensions = ["myst_nb", "autoapi.extension", "sphinx.ext.napoleon"]
 html_theme = "furo"
 html_title = "hwl"
 html_show_copyright = False
@@ -17,6 +20,23 @@ myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence"]
 myst_heading_anchors = 3
 # Notebooks are committed without outputs; runs leave theirs in run folders.
 nb_execution_mode = "off"
+
+html_math_renderer = "mathml"
+
+
+def setup(app):
+    """Formulas as MathML, as on the pages of runs: no script that a reader's browser must fetch."""
+
+    def inline(writer, node):
+        writer.body.append(convert(node.astext()))
+        raise nodes.SkipNode
+
+    def block(writer, node):
+        writer.body.append(convert(node.astext(), display="block"))
+        raise nodes.SkipNode
+
+    app.add_html_math_renderer("mathml", (inline, None), (block, None))
+
 
 # Read from the source, so that nothing heavy is imported.
 autoapi_dirs = ["../hwl"]
