@@ -11,6 +11,7 @@ import pandas as pd
 from hwl.paper import CLAIMS, COCO_VAL, SPEED
 from hwl.paper import Claim as PaperClaim
 from hwl.speed.counting import counting_table
+from hwl.speed.repeated import over_runs
 
 SUPPORTED, CONTRADICTED, NOT_HERE = "supported", "contradicted", "cannot be tested here"
 NOT_MADE = "not made yet"
@@ -166,25 +167,22 @@ def _speeds(published: Path) -> Iterator[Claim]:
             continue
         ours = here["ours"] / here[peer]
         verdict = SUPPORTED if (ours > 1) == (ratio > 1) else CONTRADICTED
-        measured = f"{ours:.2f} times as fast, eager PyTorch, one thread, batch 1"
+        measured = (
+            f"{ours:.2f} times as fast, eager PyTorch, one thread, batch 1, medians over runs"
+        )
         yield Claim("speed table, CPU", claim, told, measured, verdict, command)
 
 
 def _eager_fps(published: Path) -> dict[str, float]:
-    """FPS of each model in eager PyTorch by the published table that has the most of them."""
-    best: dict[str, float] = {}
-    for path in sorted(published.glob("*/speed*/latencies-256x192-*.csv")):
-        table = pd.read_csv(path)
-        one = table[
-            (table["runtime"] == "eager")
-            & (table["device"] == "cpu")
-            & (table["threads"] == 1)
-            & (table["batch"] == 1)
-        ]
-        found = dict(zip(one["model"], one["FPS"].astype(float), strict=True))
-        if len(found) > len(best):
-            best = found
-    return best
+    """FPS of each model in eager PyTorch: medians over runs of the setting that has the most."""
+    table = over_runs(published / "speed")
+    if len(table):
+        same = "runtime == 'eager' and device == 'cpu' and threads == 1 and batch == 1"
+        table = table.query(f"{same} and input == '256x192'")
+    if not len(table):
+        return {}
+    _, most = max(table.groupby("setting"), key=lambda group: len(group[1]))
+    return dict(zip(most["model"], most["FPS"], strict=True))
 
 
 def as_markdown(table: pd.DataFrame) -> str:

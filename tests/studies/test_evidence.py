@@ -197,3 +197,26 @@ def test_the_page_tells_verdicts_of_what_was_measured_and_commands_of_the_rest(
     assert page.loc["GFLOPs of ours, 384x288", "verdict"] == "supported"
     assert page.loc["GFLOPs of litehrnet18, 256x192", "verdict"] == "contradicted"
     assert page["command"].str.len().gt(0).all()
+
+
+def test_the_papers_order_on_a_cpu_is_told_beside_medians_over_published_runs(
+    tmp_path: Path,
+) -> None:
+    where = {"device": "cpu", "threads": 1, "batch": 1}
+    for run, ours in ("speed", 40.0), ("speed-run2", 50.0), ("speed-run3", 30.0):
+        (tmp_path / "speed" / run).mkdir(parents=True)
+        rows = [
+            {"model": name, "runtime": "eager", "precision": "float32", **where, "FPS": fps}
+            | {"times eager": 1.0, "of peak_rate": 0.3}
+            for name, fps in (("ours", ours), ("mobilenetv2", 20.0))
+        ]
+        folder = tmp_path / "speed" / run
+        pd.DataFrame(rows).to_csv(folder / "latencies-256x192-a.csv", index=False)
+        rates = pd.DataFrame([{**where, "GFLOP/s": 170.0}])
+        rates.to_csv(folder / "peak_rate-256x192-a.csv", index=False)
+
+    page = paper_and_here(pd.DataFrame(), published=tmp_path).set_index("claim")
+
+    row = page.loc["on a CPU ours is slower than mobilenetv2"]
+    assert row["here"].startswith("2.00 times") and row["verdict"] == "contradicted"
+    assert page.loc["on a CPU ours is faster than litehrnet18", "verdict"] == "not made yet"
