@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # the graph reads this file and needs no tables
 REPEATS = "repeats"  # of a setting: how often it is run (1 where it is left out)
 AGAIN = re.compile(r"-run\d+$")  # ends the name of a further run of a setting
 WHERE = ["setting", "input", "machine"]
-SAME = ["model", "runtime", "device", "threads", "batch"]
+SAME = ["model", "runtime", "device", "threads"]
 
 
 def runs_of(settings: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -57,7 +57,7 @@ def over_runs(runs: Path) -> pd.DataFrame:
         return table
     on = [*WHERE, "run", "device", "threads", "batch"]
     table = table.merge(_all_runs(runs, "peak_rate"), how="left", on=on)
-    return _medians(table, [*WHERE, *SAME, "precision"], shown)
+    return _medians(table, [*WHERE, *SAME, "batch", "precision"], shown)
 
 
 def end_to_end_over_runs(runs: Path) -> pd.DataFrame:
@@ -67,7 +67,8 @@ def end_to_end_over_runs(runs: Path) -> pd.DataFrame:
         runs: folder of a profile's runs, with `speed*/end_to_end-*.csv`.
 
     Returns:
-        Rows as those of `over_runs`, by flip test too, with persons/s, its median and range.
+        Rows as those of `over_runs`, by flip test and not by batch, for each run takes a model's
+        best one; persons/s, its median and range.
     """
     table = _all_runs(runs, "end_to_end")
     if not len(table):
