@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -105,8 +104,3 @@ class PersonDataset(Dataset):
             torch.from_numpy(target),
             torch.from_numpy(weight),
         )
-
-
-def single_threaded_opencv(worker: int) -> None:
-    """A data-loader worker's start: OpenCV's own threads would fight over the cores."""
-    cv2.setNumThreads(0)

@@ -16,8 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from hwl.codec import HeatmapCodec
 from hwl.data.annotations import Annotations, Boxes
 from hwl.data.crops import box_crop, keypoints_to_image, warp
-from hwl.data.dataset import single_threaded_opencv
-from hwl.data.loading import delivered
+from hwl.data.loading import delivered, in_workers
 from hwl.errors import HwlError
 from hwl.inference.images import as_image, checked_boxes
 from hwl.inference.poses import Poses
@@ -145,9 +144,8 @@ class Predictor:
         loader = DataLoader(
             ImageCrops(annotations.read_image, boxes, self.codec.input_size, ended),
             batch_size=None,
-            num_workers=workers,
             collate_fn=_unchanged,
-            worker_init_fn=single_threaded_opencv,
+            **in_workers(workers),
         )
         return self._poses(progress(delivered(loader), "predict", total=len(loader)), boxes, ended)
 

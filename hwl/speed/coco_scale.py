@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import re
 import tempfile
 import time
@@ -21,7 +22,8 @@ from hwl.data.annotations import load_detections, load_split
 from hwl.data.batches import EpochBatches
 from hwl.data.check import check_split
 from hwl.data.crops import Augmentation
-from hwl.data.dataset import PersonDataset, Sample, single_threaded_opencv
+from hwl.data.dataset import PersonDataset, Sample
+from hwl.data.loading import in_workers
 from hwl.evaluation.evaluate import evaluate
 from hwl.files import write_compact_json
 from hwl.inference.predictor import Predictor
@@ -47,8 +49,8 @@ def coco_scale(factor: int = 1) -> pd.DataFrame:
         factor: leave out all but a fraction 1 / factor of the files.
 
     Returns:
-        One row a task: `seconds` by the clock, `peak MiB` of resident memory, and in `also` what
-        else there is to tell.
+        One row a task: `seconds` by the clock, `core seconds` with those of its data-loading
+        processes, `peak MiB` of resident memory, and in `also` what else there is to tell.
     """
     tasks: dict[str, Callable[[Path], Facts]] = {
         "load train2017's annotations": _load,
@@ -65,20 +67,23 @@ def coco_scale(factor: int = 1) -> pd.DataFrame:
         fresh = multiprocessing.get_context("spawn")
         for name, task in tasks.items():
             with ProcessPoolExecutor(1, mp_context=fresh) as pool:
-                seconds, peak, facts = pool.submit(_timed, task, folder).result()
+                costs, facts = pool.submit(_measured, task, folder).result()
             also = ", ".join(f"{what} {value:.4g}" for what, value in facts.items())
-            rows.append({"task": name, "seconds": seconds, "peak MiB": peak, "also": also})
+            rows.append({"task": name, **costs, "also": also})
     return pd.DataFrame(rows)
 
 
-def _timed(task: Callable[[Path], Facts], folder: Path) -> tuple[float, float, Facts]:
-    """Seconds by the clock, this process's peak memory in MiB so far, and what the task tells."""
+def _measured(task: Callable[[Path], Facts], folder: Path) -> tuple[Facts, Facts]:
+    """What a task costs this fresh process, and what it tells."""
     torch.set_num_threads(1)
-    started = time.perf_counter()
+    started, worked = time.perf_counter(), sum(os.times()[:4])
     facts = task(folder)
-    seconds = time.perf_counter() - started
+    costs = {
+        "seconds": time.perf_counter() - started,
+        "core seconds": sum(os.times()[:4]) - worked,
+    }
     (peak,) = re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    return seconds, int(peak) / 1024, facts
+    return {**costs, "peak MiB": int(peak) / 1024}, facts
 
 
 def _load(folder: Path) -> Facts:
@@ -107,8 +112,7 @@ def _first_batch(folder: Path) -> Facts:
     loader = DataLoader(
         samples,
         batch_sampler=EpochBatches(len(samples), BATCH, seed=0),
-        num_workers=WORKERS,
-        worker_init_fn=single_threaded_opencv,
+        **in_workers(WORKERS),
     )
     batch = next(iter(loader))
     return {"persons": len(samples), "a worker's own MiB": float(batch.weight.max())}

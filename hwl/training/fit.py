@@ -20,8 +20,8 @@ from hwl.data.batches import EpochBatches
 from hwl.data.cached import CachedPersons, Cutouts, as_batch, samples_on
 from hwl.data.crop_cache import open_crop_cache
 from hwl.data.crops import Augmentation
-from hwl.data.dataset import PersonDataset, Sample, single_threaded_opencv
-from hwl.data.loading import delivered
+from hwl.data.dataset import PersonDataset, Sample
+from hwl.data.loading import delivered, in_workers
 from hwl.errors import HwlError
 from hwl.evaluation.pck import check_metric
 from hwl.inference.predictor import Predictor
@@ -260,10 +260,9 @@ def _loader(
         source,
         batch_sampler=order,
         collate_fn=as_batch if config.crop_cache else None,
-        num_workers=config.workers,
         persistent_workers=config.workers > 0,
         pin_memory=torch.cuda.is_available(),
-        worker_init_fn=single_threaded_opencv,
+        **in_workers(config.workers),
     )
     return order, loader
 

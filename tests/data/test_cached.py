@@ -18,7 +18,8 @@ from hwl.data.batches import EpochBatches
 from hwl.data.cached import CachedPersons, Cutouts, as_batch, samples_on, warp_cutouts
 from hwl.data.crop_cache import CropCache, open_crop_cache
 from hwl.data.crops import Augmentation
-from hwl.data.dataset import PersonDataset, Sample, single_threaded_opencv
+from hwl.data.dataset import PersonDataset, Sample
+from hwl.data.loading import in_workers
 
 SIZE = (128, 96)
 CODEC = HeatmapCodec(SIZE)
@@ -108,8 +109,7 @@ def epoch(source: CachedPersons, workers: int) -> list[Sample | Cutouts]:
             source,
             batch_sampler=order,
             collate_fn=as_batch,
-            num_workers=workers,
-            worker_init_fn=single_threaded_opencv,
+            **in_workers(workers),
         )
     )
 
@@ -150,6 +150,6 @@ def test_data_loading_processes_share_the_pixels(
     source = OwnMemory(persons(annotations, None), held, on_device=False)
     order = EpochBatches(len(source), 8, seed=0)
 
-    loader = DataLoader(source, batch_sampler=order, collate_fn=float, num_workers=2)
+    loader = DataLoader(source, batch_sampler=order, collate_fn=float, **in_workers(2))
 
     assert max(loader) < 60  # MiB; a copy of the pixels alone would be 200

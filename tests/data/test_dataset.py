@@ -22,7 +22,8 @@ from hwl.data.crops import (
     keypoints_to_input,
     warp,
 )
-from hwl.data.dataset import PersonDataset, Sample, single_threaded_opencv
+from hwl.data.dataset import PersonDataset, Sample
+from hwl.data.loading import in_workers
 from hwl.errors import HwlError
 from hwl.skeletons import COCO
 
@@ -175,14 +176,7 @@ def epoch_of_batches(annotations: Annotations, workers: int) -> list[Sample]:
     found = samples(annotations, Augmentation(), seed=3)
     order = EpochBatches(len(found), 3, seed=3)
     order.epoch = 2
-    return list(
-        DataLoader(
-            found,
-            batch_sampler=order,
-            num_workers=workers,
-            worker_init_fn=single_threaded_opencv,
-        )
-    )
+    return list(DataLoader(found, batch_sampler=order, **in_workers(workers)))
 
 
 def test_samples_do_not_depend_on_the_number_of_workers(annotations: Annotations) -> None:

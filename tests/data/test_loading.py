@@ -1,16 +1,18 @@
-"""Failures of data-loading processes reach the user in one line."""
+"""Data-loading processes are forked, and their failures reach the user in one line."""
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
+import sys
 from collections.abc import Callable
 
 import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from hwl.data.loading import delivered
+from hwl.data.loading import delivered, in_workers
 from hwl.errors import HwlError
 
 
@@ -50,6 +52,18 @@ def test_what_the_loader_gives_is_delivered(workers: int) -> None:
     loader = DataLoader(Items(lambda: None), batch_size=4, num_workers=workers)
 
     assert [batch.tolist() for batch in delivered(loader)] == [[0, 1, 2, 3], [4, 5, 6, 7]]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems' processes start anew")
+def test_they_are_forked_whatever_the_default_is(request: pytest.FixtureRequest) -> None:
+    default = multiprocessing.get_start_method()
+    request.addfinalizer(lambda: multiprocessing.set_start_method(default, force=True))
+    multiprocessing.set_start_method("spawn", force=True)
+
+    # A function of this test's own cannot be sent to a process that starts anew.
+    loader = DataLoader(Items(lambda: None), batch_size=4, **in_workers(2))
+
+    assert [batch.tolist() for batch in loader] == [[0, 1, 2, 3], [4, 5, 6, 7]]
 
 
 @pytest.mark.parametrize("workers", [0, 2])
