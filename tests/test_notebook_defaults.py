@@ -1,9 +1,13 @@
-"""The parameters that stand in a notebook are those of the embedded profile, or a job's own."""
+"""The parameters that stand in a notebook are those of the embedded profile, or a job's own.
+
+Another profile's take their place, and what it leaves out stands.
+"""
 
 from __future__ import annotations
 
 import ast
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import nbformat
@@ -14,6 +18,7 @@ from hwl.execute import NOTEBOOKS
 from hwl.paths import PROJECT
 from hwl.puppets.config import PuppetConfig
 from hwl.speed.config import SpeedConfig
+from hwl.training.config import TrainConfig
 
 
 @pytest.fixture(scope="module")
@@ -61,3 +66,16 @@ def test_the_puppets_drawn_by_hand_are_those_of_the_profile(profile: dict[str, A
 
     own = {key: getattr(puppets, key) for key in profile["puppets"]}
     assert own == profile["puppets"]
+
+
+PROFILES = sorted((PROJECT / "profiles").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.stem)
+def test_1_train_can_be_begun_with_every_variant_of_a_profile(path: Path) -> None:
+    profile = yaml.safe_load(path.read_text(encoding="utf-8"))
+    recipe = {"data": profile.get("data", "x"), **profile.get("recipe", {})}
+
+    for changes in profile.get("variants", {}).values():
+        config = TrainConfig(**{**defaults("1_train"), **recipe, **changes})
+        assert not (config.detections and config.val_limit)  # those boxes are of all persons
