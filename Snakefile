@@ -69,7 +69,7 @@ def protocol(variant):
         if name in trained
     }
     # A variant that validates on a split of its own is evaluated on those very persons.
-    own_split = "val_split" in trained
+    own_split = "val_split" in VARIANTS[variant]
     detected = trained["data"] == config["data"] and not own_split
     return {
         **same,
