@@ -8,6 +8,7 @@ import pandas as pd
 
 from hwl import paper
 from hwl.reporting.figures import counted
+from hwl.runs.folder import finished_files
 from hwl.runs.record import Record
 
 COLUMNS = ("claim", "paper", "here", "verdict")
@@ -33,7 +34,7 @@ def claims(runs: Path) -> pd.DataFrame:
 def _size(runs: Path) -> list[tuple[str, str, str, str]]:
     published = paper.COCO_VAL.set_index("input").loc[SIZE]
     _, claim, said = paper.CLAIMS["size"]
-    found = sorted(runs.glob(f"speed*/counting-{SIZE}.csv"))
+    found = finished_files(runs, f"speed*/counting-{SIZE}.csv")
     if not found:
         return [(claim, said, "not counted", NOT_RUN)]
     ours = pd.read_csv(found[0]).set_index("model").loc["ours"]
@@ -48,7 +49,7 @@ def _size(runs: Path) -> list[tuple[str, str, str, str]]:
 def _accuracy(runs: Path) -> list[tuple[str, str, str, str]]:
     """AP by the paper's protocol, on COCO where that was run."""
     best = None
-    for path in sorted(runs.glob("evaluate/*/protocols.csv")):
+    for path in finished_files(runs, "evaluate/*/protocols.csv"):
         table = pd.read_csv(path)
         if "AP" not in table:
             continue
@@ -95,7 +96,7 @@ def _loss(runs: Path) -> list[tuple[str, str, str, str]]:
 
 def _speed(runs: Path) -> list[tuple[str, str, str, str]]:
     _, claim, text = paper.CLAIMS["speed"]
-    found = sorted(runs.glob("speed*/latencies-*.csv"))
+    found = finished_files(runs, "speed*/latencies-*.csv")
     if not found:
         return [(claim, text, "not timed", NOT_RUN)]
     fps = pd.concat(_eager(pd.read_csv(path)) for path in found).groupby(level=0)

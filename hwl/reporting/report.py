@@ -15,6 +15,7 @@ from hwl.config import FilePath, check
 from hwl.errors import HwlError
 from hwl.reporting.claims import claims
 from hwl.reporting.comparison import summary as comparison_summary
+from hwl.runs.folder import finished_files
 from hwl.runs.record import Record, origin, unlike_the_others
 
 
@@ -216,10 +217,7 @@ def records(config: ReportConfig) -> dict[str, Path]:
 def each(config: ReportConfig, pattern: str) -> list[str]:
     """Files of finished runs by a glob pattern, relative to the runs' folder, sorted."""
     root = Path(config.runs)
-    found = (path.relative_to(root) for path in root.glob(pattern))
-    return sorted(
-        str(path) for path in found if not any(part.endswith(".partial") for part in path.parts)
-    )
+    return [str(path.relative_to(root)) for path in finished_files(root, pattern)]
 
 
 def show(config: ReportConfig, *names: str) -> None:

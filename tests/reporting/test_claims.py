@@ -55,6 +55,19 @@ def test_accuracy_is_judged_on_coco_alone(
     assert said.startswith(expected) and f"AP {ap:.3f}" in here
 
 
+def test_what_a_killed_run_left_makes_no_claim(tmp_path: Path) -> None:
+    row = {
+        "boxes": "detected",
+        "flip": True,
+        "input": "256x192",
+        "persons": COCO_PERSONS,
+        "AP": 0.7,
+    }
+    write(tmp_path / "evaluate/ours-seed0.partial/protocols.csv", row)
+
+    assert verdict(tmp_path, "it is accurate for its size")[1] == "not tested here"
+
+
 @pytest.mark.parametrize(
     ("difference", "noise", "expected"),
     [
