@@ -280,15 +280,11 @@ if SPEEDS:
         output:
             f"{OUT}/{{setting}}/notebook.html",
         params:
-            environment=lambda wildcards: " ".join(
-                f"{name}={shlex.quote(str(value))}"
-                for name, value in SPEEDS[wildcards.setting].get("environment", {}).items()
-            ),
-            parameters=lambda wildcards, output: parameters(
+            lambda wildcards, output: parameters(
                 {
                     "output": os.path.dirname(output[0]),
                     "data": config["data"],
-                    **{k: v for k, v in SPEEDS[wildcards.setting].items() if k != "environment"},
+                    **SPEEDS[wildcards.setting],
                 }
             ),
         log:
@@ -298,4 +294,4 @@ if SPEEDS:
             gpu=CLUSTER.gpus,
             **CLUSTER.resources(),
         shell:
-            "{params.environment} {ON_GPUS} run 5_speed {params.parameters} 2>&1 | tee {log}"
+            "{ON_GPUS} run 5_speed {params} 2>&1 | tee {log}"

@@ -45,8 +45,7 @@ class Profile:
     compare: list[Name] = field(default_factory=list)  # variants of 4_ablations, the baseline first
     published_weights: dict = field(default_factory=dict)  # model cards by the name of a run
     int8: OptionalName = ""  # runtime to evaluate all in too
-    # Parameters of 5_speed by the name of its run, with `repeats` and variables of `environment`.
-    speed: dict[str, dict]
+    speed: dict[str, dict]  # parameters of 5_speed by the name of its run, with `repeats`
     cluster: dict = field(default_factory=dict)  # fields of Cluster, for EXECUTOR=slurm
 
     def __post_init__(self) -> None:
@@ -88,8 +87,7 @@ def _jobs(profile: Profile) -> Iterator[tuple[str, Config, dict]]:
     yield "protocol", EvaluateConfig, {"data": profile.data, **profile.protocol}
     yield "puppets", PuppetConfig, profile.puppets
     for name, setting in runs_of(profile.speed).items():
-        given = {key: value for key, value in setting.items() if key != "environment"}
-        yield f"speed.{name}", SpeedConfig, given
+        yield f"speed.{name}", SpeedConfig, setting
 
 
 def _check_job(entry: str, job: Config, given: Mapping[str, object]) -> None:
