@@ -6,7 +6,7 @@ used. The images differ by the rounding of the interpolation: by a level of 255 
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import cv2
 import numpy as np
@@ -46,7 +46,10 @@ class Cutouts(NamedTuple):
         return Sample(crops, codec.gaussians(here.cells, here.weight), here.weight)
 
 
-def samples_on(batch: Sample | Cutouts, codec: HeatmapCodec, device: torch.device) -> Sample:
+Batch: TypeAlias = Sample | Cutouts
+
+
+def samples_on(batch: Batch, codec: HeatmapCodec, device: torch.device) -> Sample:
     """A batch of either kind as samples on the device that the model runs on."""
     return batch.samples(codec, device) if isinstance(batch, Cutouts) else batch.to(device)
 
@@ -68,7 +71,7 @@ class CachedPersons(Dataset):
     def __len__(self) -> int:
         return len(self.persons)
 
-    def __getitems__(self, epochs_and_indices: list[tuple[int, int]]) -> Sample | Cutouts:
+    def __getitems__(self, epochs_and_indices: list[tuple[int, int]]) -> Batch:
         """A batch of N samples, for a DataLoader with `collate_fn=as_batch`."""
         codec, size = self.persons.codec, self.persons.codec.input_size
         crops = [self.persons.crop(*pair) for pair in epochs_and_indices]

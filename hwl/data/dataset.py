@@ -93,6 +93,10 @@ class PersonDataset(Dataset):
         keypoints = data.keypoints[self.persons[index]]
         return keypoints_to_input(keypoints, crop, self.codec.input_size, data.skeleton)
 
+    def __getitems__(self, epochs_and_indices: list[tuple[int, int]]) -> list[Sample]:
+        """The samples of a batch."""
+        return [self[pair] for pair in epochs_and_indices]
+
     def __getitem__(self, epoch_and_index: tuple[int, int]) -> Sample:
         epoch, index = epoch_and_index
         crop = self.crop(epoch, index)

@@ -10,12 +10,11 @@ import cv2
 import numpy as np
 import pandas as pd
 import torch
-from torch.utils.data import default_collate
 
 from hwl.codec import HeatmapCodec
 from hwl.data.annotations import load_split
-from hwl.data.cached import CachedPersons, as_batch, samples_on
-from hwl.data.crop_cache import open_crop_cache
+from hwl.data.batch_source import BatchSource
+from hwl.data.cached import samples_on
 from hwl.data.crops import Augmentation
 from hwl.data.dataset import PersonDataset
 from hwl.progress import progress
@@ -44,13 +43,11 @@ def bench_data(config: DataRateConfig) -> dict[str, pd.DataFrame]:
     """
     annotations = load_split(Path(config.data), config.train_split)
     codec = HeatmapCodec((config.input_height, config.input_width))
-    cache = open_crop_cache(Path(config.crop_cache), annotations, codec.input_size)
     persons = PersonDataset(annotations, codec, Augmentation(), seed=0)
-    on_cpu, on_host = (CachedPersons(persons, cache, on_device) for on_device in (False, True))
     ways: dict[str, Task] = {
-        FILES: lambda pairs: default_collate([persons[pair] for pair in pairs]),
-        CACHE: lambda pairs: as_batch(on_cpu.__getitems__(pairs)),
-        HOST: lambda pairs: as_batch(on_host.__getitems__(pairs)),
+        FILES: BatchSource.of(persons, "", "cpu"),
+        CACHE: BatchSource.of(persons, config.crop_cache, "cpu"),
+        HOST: (on_host := BatchSource.of(persons, config.crop_cache, "cuda")),
     }
     if torch.cuda.is_available():
         ways[DEVICE] = _on_gpu(on_host, codec)
@@ -73,12 +70,12 @@ def bench_data(config: DataRateConfig) -> dict[str, pd.DataFrame]:
     return tables
 
 
-def _on_gpu(on_host: CachedPersons, codec: HeatmapCodec) -> Task:
+def _on_gpu(on_host: BatchSource, codec: HeatmapCodec) -> Task:
     """Gives the GPU's own time of the batch that was cut out in the same round."""
     device = torch.device("cuda")
 
     def task(pairs: list[tuple[int, int]]) -> float:
-        batch = as_batch(on_host.__getitems__(pairs))
+        batch = on_host(pairs)
         started, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         started.record()
         samples_on(batch, codec, device)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -12,10 +13,10 @@ from torch import Tensor
 from hwl.inference.predictor import Model
 from hwl.inference.runtimes import RUNTIMES
 from hwl.inference.timing import latencies
+from hwl.speed.peak import large_product
 from hwl.speed.tables import EAGER
 
 PRODUCT = ("matrix product", "")  # timed among the models
-MATRIX = 2048  # side of the matrices whose product is the peak_rate
 
 
 @dataclass(frozen=True)
@@ -47,12 +48,15 @@ def time_models(
         Rows of latencies in ms an image, and the peak rate's row in GFLOP/s.
     """
     images = torch.randn(batch, 3, *size, device=setting.device)
-    matrix = torch.randn(MATRIX, MATRIX, device=setting.device)
-    tasks = {key: _task(prepared, images) for key, prepared in prepared_models.items()}
-    tasks[PRODUCT] = _task(torch.matmul, matrix, matrix)
+    product, work = large_product(setting.device)
+    tasks = {
+        key: _task(partial(prepared, images), setting.device)
+        for key, prepared in prepared_models.items()
+    }
+    tasks[PRODUCT] = _task(product, setting.device)
     seconds = latencies(tasks, rounds)
     where = {"device": setting.device, "threads": setting.threads, "batch": batch}
-    product = np.median(seconds.pop(PRODUCT))
+    peak = work / np.median(seconds.pop(PRODUCT))
     rows = []
     for (model, runtime), values in seconds.items():
         low, median, high = np.percentile(1000 * np.array(values) / batch, [25, 50, 75])
@@ -68,14 +72,14 @@ def time_models(
                 "FPS": 1000 / median,
             }
         )
-    return rows, {**where, "GFLOP/s": 2 * MATRIX**3 / product / 1e9}
+    return rows, {**where, "GFLOP/s": peak}
 
 
-def _task(function: Callable[..., object], *inputs: Tensor) -> Callable[[], None]:
+def _task(function: Callable[[], object], device: str) -> Callable[[], None]:
     def task() -> None:
         with torch.inference_mode():
-            function(*inputs)
-        if inputs[0].is_cuda:
+            function()
+        if device == "cuda":
             torch.cuda.synchronize()
 
     return task

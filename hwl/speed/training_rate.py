@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,14 @@ import pandas as pd
 import torch
 import yaml
 from torch import nn
-from torch.utils.data import default_collate
 
 from hwl.allocator import keep_freed_memory
 from hwl.codec import HeatmapCodec
 from hwl.data.annotations import Annotations, load_detections, load_split
-from hwl.data.cached import CachedPersons, Cutouts, as_batch, samples_on
-from hwl.data.crop_cache import open_crop_cache
+from hwl.data.batch_source import BatchSource
+from hwl.data.cached import Batch, samples_on
 from hwl.data.crops import Augmentation
-from hwl.data.dataset import PersonDataset, Sample
+from hwl.data.dataset import PersonDataset
 from hwl.errors import HwlError
 from hwl.losses import HeatmapWeightingLoss
 from hwl.models import Description, PoseNet, create_model
@@ -29,6 +29,7 @@ from hwl.paths import PROJECT, in_project
 from hwl.progress import progress
 from hwl.speed.bench_run import write_bench
 from hwl.speed.config import TrainingRateConfig
+from hwl.speed.peak import large_product
 from hwl.speed.projection import (
     COCO_BOXES,
     COCO_PERSONS,
@@ -41,7 +42,6 @@ from hwl.speed.projection import (
 
 PARTS = ("data", "transfer", "forward", "backward", "optimizer")
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-MATRIX = {"cpu": 2048, "cuda": 8192}  # side of the matrices whose product is the peak rate
 WARM_UPS = 3  # rounds
 
 
@@ -55,7 +55,7 @@ class Step:
     codec: HeatmapCodec
     device: torch.device
 
-    def timed(self, batch: Sample | Cutouts, precision: str) -> dict[str, float]:
+    def timed(self, batch: Batch, precision: str) -> dict[str, float]:
         """Train on a batch; seconds of all PARTS but the first."""
         marks = Marks(self.device)
         marks.set()
@@ -118,8 +118,9 @@ def bench_train(config: TrainingRateConfig) -> dict[str, pd.DataFrame]:
     try:
         annotations = load_split(Path(config.data), config.train_split)
         step = _step(config, annotations)
-        make = _batches(config, annotations, step)
-        seconds, peaks = _measure(step, make, len(annotations.annotated()), config)
+        persons = PersonDataset(annotations, step.codec, Augmentation(), seed=0)
+        make = BatchSource.of(persons, config.crop_cache, step.device.type)
+        seconds, peaks = _measure(step, make, len(persons), config)
         steps = _steps(seconds, peaks, step, config.batch_size)
     finally:
         torch.set_num_threads(before)
@@ -142,18 +143,6 @@ def _step(config: TrainingRateConfig, annotations: Annotations) -> Step:
     return Step(model, optimizer, HeatmapWeightingLoss(), codec, device)
 
 
-def _batches(
-    config: TrainingRateConfig, annotations: Annotations, step: Step
-) -> Callable[[list[tuple[int, int]]], Sample | Cutouts]:
-    """Makes a batch of samples by (epoch, index), as a data-loading process does."""
-    persons = PersonDataset(annotations, step.codec, Augmentation(), seed=0)
-    if not config.crop_cache:
-        return lambda pairs: default_collate([persons[pair] for pair in pairs])
-    cache = open_crop_cache(Path(config.crop_cache), annotations, step.codec.input_size)
-    source = CachedPersons(persons, cache, on_device=step.device.type != "cpu")
-    return lambda pairs: as_batch(source.__getitems__(pairs))
-
-
 def _precisions(device: torch.device) -> list[str]:
     """float32, and bfloat16 where it has matrix units: of a GPU, or AMX of an Intel processor."""
     cpuinfo = Path("/proc/cpuinfo")
@@ -165,7 +154,7 @@ def _precisions(device: torch.device) -> list[str]:
 
 def _measure(
     step: Step,
-    make: Callable[[list[tuple[int, int]]], Sample | Cutouts],
+    make: BatchSource,
     persons: int,
     config: TrainingRateConfig,
 ) -> tuple[dict[str, list[dict[str, float]]], dict[str, list[float]]]:
@@ -192,15 +181,14 @@ def _measure(
 
 
 def _peak_rate(device: torch.device, kind: torch.dtype) -> float:
-    """GFLOP/s of a product of large matrices."""
-    side = MATRIX[device.type]
-    matrix = torch.ones(side, side, device=device, dtype=kind)
-    torch.matmul(matrix, matrix)
+    """GFLOP/s."""
+    product, work = large_product(device.type, kind)
+    product()
     marks = Marks(device)
     marks.set()
-    torch.matmul(matrix, matrix)
+    product()
     marks.set()
-    return 2 * side**3 / marks.seconds()[0] / 1e9
+    return work / marks.seconds()[0]
 
 
 def _parts(seconds: Mapping[str, list[dict[str, float]]], batch: int) -> pd.DataFrame:
@@ -255,6 +243,7 @@ def _profiles(rate: float, price: float) -> pd.DataFrame:
     """
     rows = []
     known: dict[str, int] = {}  # work by what is trained, which profiles share
+    amounts_of = cache(_persons_and_boxes)  # as they share data
 
     def flops(training: Training) -> int:
         key = repr((training.model, training.options, training.input_size))
@@ -264,7 +253,9 @@ def _profiles(rate: float, price: float) -> pd.DataFrame:
 
     for path in sorted((PROJECT / "profiles").glob("*.yaml")):
         profile = yaml.safe_load(path.read_text(encoding="utf-8"))
-        amounts = _persons_and_boxes(profile)
+        if not profile.get("variants"):  # speed alone, or the evidence experiment, which is no list
+            continue
+        amounts = amounts_of(profile["data"], profile.get("detections", ""))
         if amounts is None:
             continue
         trainings = list(profile_trainings(profile, *amounts))
@@ -275,16 +266,14 @@ def _profiles(rate: float, price: float) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _persons_and_boxes(profile: Mapping[str, Any]) -> tuple[int, int] | None:
-    """Of the profile's data: those of COCO unless it is there; None where nobody knows."""
-    if not profile.get("variants"):  # speed alone, or the evidence experiment, which is no list
-        return None
-    data = in_project(profile["data"])
+def _persons_and_boxes(data: str, detections: str) -> tuple[int, int] | None:
+    """Of a profile's data: those of COCO unless it is there; None where nobody knows."""
+    folder = in_project(data)
     try:
-        val = load_split(data, "val2017")
+        val = load_split(folder, "val2017")
         boxes = len(val.annotated())
-        if detections := profile.get("detections"):
+        if detections:
             boxes = len(load_detections(in_project(detections), val))
-        return len(load_split(data, "train2017").annotated()), boxes
+        return len(load_split(folder, "train2017").annotated()), boxes
     except HwlError:
-        return (COCO_PERSONS, COCO_BOXES) if profile["data"] == "data/coco" else None
+        return (COCO_PERSONS, COCO_BOXES) if data == "data/coco" else None

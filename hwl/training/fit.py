@@ -5,20 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeAlias
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from hwl.allocator import keep_freed_memory
 from hwl.codec import HeatmapCodec
 from hwl.data.annotations import Annotations, Boxes, load_detections, load_split
+from hwl.data.batch_source import BatchSource
 from hwl.data.batches import EpochBatches
-from hwl.data.cached import CachedPersons, Cutouts, as_batch, samples_on
-from hwl.data.crop_cache import open_crop_cache
+from hwl.data.cached import Batch, samples_on
 from hwl.data.crops import Augmentation
 from hwl.data.dataset import PersonDataset, Sample
 from hwl.data.loading import delivered, in_workers
@@ -38,8 +37,6 @@ from hwl.training.processes import join_group, launched, spread, told_when_lost
 from hwl.training.profiling import profiled
 from hwl.training.state import TrainingState
 from hwl.training.validation import validate
-
-Batch: TypeAlias = Sample | Cutouts
 
 WARMUP_FACTOR = 0.001
 DROP_FACTOR = 0.1
@@ -252,14 +249,11 @@ def _loader(
         process=accelerator.process_index,
         processes=accelerator.num_processes,
     )
-    source: Dataset = dataset
-    if config.crop_cache:
-        cache = open_crop_cache(Path(config.crop_cache), train, codec.input_size)
-        source = CachedPersons(dataset, cache, on_device=accelerator.device.type != "cpu")
+    source = BatchSource.of(dataset, config.crop_cache, accelerator.device.type)
     loader = DataLoader(
-        source,
+        source.dataset,
         batch_sampler=order,
-        collate_fn=as_batch if config.crop_cache else None,
+        collate_fn=source.collate,
         persistent_workers=config.workers > 0,
         pin_memory=torch.cuda.is_available(),
         **in_workers(config.workers),

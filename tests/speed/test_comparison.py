@@ -14,7 +14,7 @@ from hwl.errors import HwlError
 from hwl.inference import timing
 from hwl.inference.predictor import Model
 from hwl.skeletons import COCO
-from hwl.speed import comparison, latency
+from hwl.speed import comparison, peak
 from hwl.speed.comparison import compare_speed
 from hwl.speed.config import SpeedConfig
 
@@ -57,7 +57,7 @@ def prepared(monkeypatch: pytest.MonkeyPatch) -> Prepared:
     monkeypatch.setattr(comparison, "prepare", prepare)
     monkeypatch.setattr(comparison, "unavailable", unavailable)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(latency, "MATRIX", 64)
+    monkeypatch.setattr(peak, "MATRIX", {"cpu": 64})
     monkeypatch.setattr(timing, "BURST", 0.0)
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     return asked

@@ -9,7 +9,8 @@ import pytest
 import torch
 import yaml
 
-from hwl.speed import training_rate
+from hwl.errors import HwlError
+from hwl.speed import peak, training_rate
 from hwl.speed.config import TrainingRateConfig
 from hwl.speed.projection import Training
 from hwl.speed.training_rate import PARTS, Marks, bench_train
@@ -28,7 +29,7 @@ def tables(puppets: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
         **{"input_height": 64, "input_width": 32, "batch_size": 4, "rounds": 2, "threads": 2},
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training_rate, "MATRIX", MATRIX)
+        patch.setattr(peak, "MATRIX", MATRIX)
         found = bench_train(config)
     for name, table in found.items():
         written = pd.read_csv(folder / f"run/{name}.csv")
@@ -79,6 +80,27 @@ def test_hours_are_the_work_of_all_trainings_over_the_rate(
 
     seconds = one.images * training_rate.work_of(one).flops / 50e9
     assert table["hours"].tolist() == pytest.approx([seconds / 3600]) and "cost" not in table
+
+
+def test_data_that_profiles_share_are_read_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "profiles").mkdir()
+    for name in ("one", "other"):
+        profile = {"data": "data/shared", "variants": {"ours": {}}}
+        (tmp_path / f"profiles/{name}.yaml").write_text(yaml.safe_dump(profile))
+    read: list[Path] = []
+
+    def missing(folder: Path, split: str) -> None:
+        read.append(folder)
+        raise HwlError(f"{folder}: there is no {split}")
+
+    monkeypatch.setattr(training_rate, "PROJECT", tmp_path)
+    monkeypatch.setattr(training_rate, "load_split", missing)
+
+    assert training_rate._profiles(rate=50.0, price=0.0).empty
+
+    assert len(read) == 1
 
 
 def test_marks_tell_the_time_between_them(monkeypatch: pytest.MonkeyPatch) -> None:
