@@ -1,21 +1,27 @@
-"""The six notebooks, run one after the other on a few puppets: what they leave."""
+"""The six notebooks on a few puppets: what they show, and leave when their cells are run again."""
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import nbformat
+import numpy as np
 import pytest
 from jupyter_client.manager import KernelManager, start_new_kernel
 from nbclient import NotebookClient
 from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 
+from hwl import cli
 from hwl import execute as notebooks
+from hwl.evaluation.config import EvaluateConfig
 from hwl.runs.provenance import hardware_slug
 
 
@@ -33,7 +39,7 @@ def jobs_of(runs: Path, puppets: Path, outputs: Path) -> dict[str, dict[str, obj
     detections = str(puppets / "person_detection_results/val2017_simulated_detections.json")
     evaluation = {"detections": detections, "bootstrap": 5, "threads": 1}
     speed = {"models": ["ours"], "runtimes": ["eager", "fused"], "threads": [1]}
-    speed |= {"batches": [1, 2], "rounds": 2, "images": 2}
+    speed |= {"batches": [1], "rounds": 1, "images": 1}
     ablations = {"runs": str(runs / "evaluate"), "variants": ["ours"], "baseline": "ours"}
     ablations["evidence_runs"] = ""
     jobs = {
@@ -50,67 +56,15 @@ def jobs_of(runs: Path, puppets: Path, outputs: Path) -> dict[str, dict[str, obj
 
 
 @pytest.fixture(scope="module")
-def profile(puppets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a profile's runs: all six notebooks on a few puppets, run from elsewhere."""
+def profile(puppets: Path, trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a profile's runs: a training, and its evaluation with drawn poses."""
     runs = tmp_path_factory.mktemp("profile")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(tmp_path_factory.mktemp("elsewhere"))
-        patch.setenv("OMP_NUM_THREADS", "1")
-        for name, values in jobs_of(runs, puppets, runs).items():
-            notebooks.run(notebooks.NOTEBOOKS / f"{name}.ipynb", values)
-            if name == "2_evaluate":  # and as another one left it that was killed
-                output = Path(str(values["output"]))
-                shutil.copytree(output, output.with_name(f"{output.name}.partial"))
-        assert list(Path.cwd().iterdir()) == []
+    shutil.copytree(trained, runs / "train/ours-seed0")
+    values = jobs_of(runs, puppets, runs)["2_evaluate"]
+    cli.evaluate(EvaluateConfig(**values, split="val2017", workers=0))
+    (runs / "evaluate/ours-seed0/images").mkdir()
+    cv2.imwrite(str(runs / "evaluate/ours-seed0/images/1.png"), np.zeros((9, 9, 3)))
     return runs
-
-
-@pytest.mark.slow(60)
-def test_the_six_notebooks_leave_their_runs_and_nothing_half_written(profile: Path) -> None:
-    files = {
-        "train/ours-seed0": "best.safetensors history.csv curves.svg metrics.json images/1.png",
-        "evaluate/ours-seed0": "protocols.csv keypoints.csv keypoint_errors.png images/1.png "
-        "metrics.json keypoints_val2017_results.json",
-        "loss_weights": "gradient_shares.csv weight_functions.svg metrics.json images/1.png",
-        "ablations": "runs.csv comparison.csv ablations.png metrics.json",
-        "speed": "counting-64x32.csv speed_heatmap.svg accuracy_over_speed.svg end_to_end.svg "
-        "metrics.json",
-        "report": "evaluations.csv",
-    }
-    for folder, names in files.items():
-        for name in [*names.split(), "run.json", "notebook.ipynb", "notebook.html"]:
-            assert (profile / folder / name).stat().st_size > 0
-    machine = hardware_slug()
-    for table in ("latencies", "peak_rate", "agreement", "end_to_end"):
-        assert (profile / f"speed/{table}-64x32-{machine}.csv").stat().st_size > 0
-    assert [path.name for path in profile.rglob("*.partial*")] == ["ours-seed0.partial"]
-    assert "partial" not in (profile / "report/evaluations.csv").read_text()
-
-
-@pytest.mark.slow
-def test_the_six_notebooks_show_no_error_no_warning_and_nothing_missing(profile: Path) -> None:
-    for path in profile.rglob("notebook.ipynb"):
-        for cell in nbformat.read(path, as_version=4).cells:
-            for output in cell.get("outputs", []):
-                assert output.output_type != "error" and output.get("name") != "stderr", output
-                assert not re.search("Warning|IProgress|has not been made", str(output)), output
-
-
-@pytest.mark.slow
-def test_the_six_notebooks_embed_no_image_of_the_data(profile: Path) -> None:
-    # Those of the report are the others' figures, and poses of puppets, which may be passed on.
-    figures = {"train": 2, "evaluate": 3, "loss_weights": 5, "ablations": 1, "speed": 5}
-    for path in profile.rglob("notebook.ipynb"):
-        start_of_a_png = path.read_text().count("iVBORw0KGgo")
-        assert start_of_a_png == figures.get(path.relative_to(profile).parts[0], 9), path
-
-
-@pytest.mark.slow
-def test_no_notebook_shows_an_output_widget_which_can_hang_a_run(profile: Path) -> None:
-    texts = {path.parent.name: path.read_text() for path in profile.rglob("notebook.ipynb")}
-
-    assert "DropdownModel" in texts["loss_weights"]
-    assert not [name for name, text in texts.items() if "OutputModel" in text]
 
 
 def lasting(folder: Path) -> dict[str, object]:
@@ -125,39 +79,116 @@ def lasting(folder: Path) -> dict[str, object]:
 
 
 @pytest.fixture(scope="module")
-def kernel() -> Iterator[KernelManager]:
+def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that the notebooks are run from."""
+    return tmp_path_factory.mktemp("elsewhere")
+
+
+@pytest.fixture(scope="module")
+def kernel(elsewhere: Path) -> Iterator[KernelManager]:
     """One kernel for all notebooks: what they import, it imports once."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OMP_NUM_THREADS", "1")
-        manager, client = start_new_kernel(kernel_name="python3", cwd=str(notebooks.NOTEBOOKS))
+        manager, client = start_new_kernel(kernel_name="python3", cwd=str(elsewhere))
     client.stop_channels()
     yield manager
     manager.shutdown_kernel(now=True)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(path.stem for path in notebooks.NOTEBOOKS.glob("*.ipynb")))
-def test_a_notebook_whose_cells_are_run_again_leaves_the_same_run(
-    name: str, profile: Path, puppets: Path, kernel: KernelManager, tmp_path: Path
-) -> None:
-    values = jobs_of(profile, puppets, tmp_path)[name]
+@dataclass(frozen=True)
+class Executed:
+    """A notebook whose cells were run, and what it left then and when they were run again."""
+
+    name: str
+    notebook: nbformat.NotebookNode  # as the cells' first run left it
+    output: Path
+    first: dict[str, object]
+    again: dict[str, object]
+    widgets: frozenset[str]  # their kinds
+
+
+@pytest.fixture(
+    scope="module", params=sorted(path.stem for path in notebooks.NOTEBOOKS.glob("*.ipynb"))
+)
+def executed(
+    request: pytest.FixtureRequest,
+    profile: Path,
+    puppets: Path,
+    kernel: KernelManager,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Executed:
+    """Each of the six notebooks: all cells, all of them again, and the last once more."""
+    name = request.param
+    values = jobs_of(profile, puppets, tmp_path_factory.mktemp(name))[name]
     path = notebooks.NOTEBOOKS / f"{name}.ipynb"
     notebook = parameterize_notebook(load_notebook_node(str(path)), values)
     notebook.cells.append(nbformat.v4.new_code_cell("%reset -f"))  # for the next notebook
     *cells, reset = [(cell, i) for i, cell in enumerate(notebook.cells) if cell.cell_type == "code"]
     client = NotebookClient(notebook, km=kernel)
     output = Path(str(values["output"]))
-
     with client.setup_kernel():
         for cell, index in cells:
             client.execute_cell(cell, index)
-        first = lasting(output)
-        for cell, index in [*cells, cells[-1]]:  # all of them again, and the last once more
+        shown, first = copy.deepcopy(notebook), lasting(output)
+        for cell, index in [*cells, cells[-1]]:
             client.execute_cell(cell, index)
         client.execute_cell(*reset)
+    widgets = frozenset(str(state.get("_model_name")) for state in client.widget_state.values())
+    return Executed(name, shown, output, first, lasting(output), widgets)
 
-    assert lasting(output) == first
-    assert not output.with_name(f"{output.name}.partial").exists()
+
+def outputs_of(executed: Executed) -> list[tuple[nbformat.NotebookNode, bool]]:
+    """What the cells show, and whether it is images of the data, which are taken out."""
+    return [
+        (output, notebooks.IMAGES_TAG in cell.metadata.get("tags", []))
+        for cell in executed.notebook.cells
+        for output in cell.get("outputs", [])
+    ]
+
+
+@pytest.mark.slow(12)
+def test_cells_that_are_run_again_leave_the_same_run(executed: Executed, elsewhere: Path) -> None:
+    assert executed.again == executed.first
+    assert list(executed.output.parent.glob("*.partial")) == []
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_a_notebook_leaves_its_run(executed: Executed) -> None:
+    machine = hardware_slug()
+    files = {
+        "1_train": "best.safetensors history.csv curves.svg metrics.json",
+        "2_evaluate": "protocols.csv keypoints.csv keypoint_errors.png metrics.json "
+        "keypoints_val2017_results.json",
+        "3_loss_weights": "gradient_shares.csv weight_functions.svg metrics.json",
+        "4_ablations": "runs.csv comparison.csv ablations.png metrics.json",
+        "5_speed": "counting-64x32.csv speed_heatmap.svg accuracy_over_speed.svg end_to_end.svg "
+        f"metrics.json latencies-64x32-{machine}.csv peak_rate-64x32-{machine}.csv "
+        f"agreement-64x32-{machine}.csv end_to_end-64x32-{machine}.csv",
+        "6_report": "evaluations.csv",
+    }
+    for name in ["run.json", *files[executed.name].split()]:
+        assert (executed.output / name).stat().st_size > 0
+
+
+def test_a_notebook_shows_no_error_and_no_warning(executed: Executed) -> None:
+    for output, _ in outputs_of(executed):
+        assert output.output_type != "error" and output.get("name") != "stderr", output
+        assert not re.search("Warning|IProgress", str(output)), output
+
+
+def test_a_notebook_embeds_figures_and_no_image_of_the_data(executed: Executed) -> None:
+    # That of the report has poses of puppets, which may be passed on.
+    figures = {"1_train": 2, "2_evaluate": 3, "3_loss_weights": 5, "4_ablations": 1, "5_speed": 5}
+    figures |= {"6_report": 1}
+    shown = "".join(str(output) for output, taken_out in outputs_of(executed) if not taken_out)
+
+    start_of_a_png = shown.count("iVBORw0KGgo")
+    assert start_of_a_png == figures[executed.name]
+
+
+def test_no_notebook_shows_an_output_widget_which_can_hang_a_run(executed: Executed) -> None:
+    assert ("DropdownModel" in executed.widgets) == (executed.name == "3_loss_weights")
+    assert "OutputModel" not in executed.widgets
 
 
 @pytest.mark.slow

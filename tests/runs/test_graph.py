@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ import pytest
 import yaml
 
 from hwl.errors import HwlError
+from hwl.execute import NOTEBOOKS, parse
 from hwl.paths import PROJECT
 from hwl.runs import graph
 from hwl.speed.repeated import runs_of
@@ -168,15 +170,33 @@ def test_every_published_folder_is_a_target_of_its_profile(path: Path) -> None:
     assert found <= targets
 
 
-@pytest.mark.slow
-def test_every_job_of_the_embedded_profile_keeps_what_it_says() -> None:
+@pytest.fixture(scope="module")
+def embedded_jobs() -> list[str]:
+    """The command lines of all jobs of the embedded profile."""
     command = [sys.executable, "-m", "snakemake", "--dry-run", "--forceall", "--printshellcmds"]
     command += ["--cores", "2", "--nolock"]
     dry = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True)
-    jobs = [line for line in dry.stdout.splitlines() if " -m hwl " in line]
+    return [line for line in dry.stdout.splitlines() if " -m hwl " in line]
 
-    assert len(jobs) == 9
-    assert [job for job in jobs if " 2>&1 | tee runs/embedded/logs/" not in job] == []
+
+@pytest.mark.slow
+def test_every_job_of_the_embedded_profile_keeps_what_it_says(embedded_jobs: list[str]) -> None:
+    assert len(embedded_jobs) == 9
+    assert [job for job in embedded_jobs if " 2>&1 | tee runs/embedded/logs/" not in job] == []
+
+
+def test_every_job_gives_its_notebook_parameters_that_it_has(embedded_jobs: list[str]) -> None:
+    names = set()
+    for job in embedded_jobs:
+        _, ran, rest = job.partition(" -m hwl run ")
+        if ran:
+            name, *options = shlex.split(rest.partition(" 2>&1 ")[0])
+            given = [at + 1 for at, word in enumerate(options) if word == "-p"]
+            for at in given:
+                parse(NOTEBOOKS / f"{name}.ipynb", options[at], options[at + 1])
+            names.add(name)
+
+    assert names == {path.stem for path in NOTEBOOKS.glob("*.ipynb")}
 
 
 @pytest.mark.slow

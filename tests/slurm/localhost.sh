@@ -54,7 +54,21 @@ END
     # Snakemake's job steps lose SLURM_CONF.
     mkdir -p "$folder/bin"
     printf '#!/bin/sh\nSLURM_CONF=%s exec %s "$@"\n' "$folder/slurm.conf" "$(command -v srun)" >"$folder/bin/srun"
-    chmod +x "$folder/bin/srun"
+    # Snakemake asks after 1, 11, 21 ... seconds as long as no job of its name has ended. So an answer
+    # waits until one more has, for half a minute at most.
+    cat >"$folder/bin/squeue" <<END
+#!/bin/bash
+for _ in {1..100}; do
+    told=\$($(command -v squeue) "\$@") || exit
+    [[ " \$* " = *" --name "* ]] || break
+    ended=\$(grep -cE 'COMPLETED|CANCELLED|FAILED' <<<"\$told")
+    [ "\$ended" = "\$(cat "$folder/ended" 2>/dev/null || echo 0)" ] || break
+    sleep 0.3
+done
+[ -z "\$ended" ] || echo "\$ended" >"$folder/ended"
+echo "\$told"
+END
+    chmod +x "$folder"/bin/*
     export SLURM_CONF=$folder/slurm.conf
     slurmctld
     slurmd -N localhost
