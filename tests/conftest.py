@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 from collections import Counter
 from collections.abc import Callable
+from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -100,18 +101,21 @@ def trained(
 
 
 @pytest.fixture(scope="session")
-def started() -> Callable[..., BaseProcess]:
-    """Starts a script in a process of its own, with names that it uses.
-
-    It is forked from one that has imported what trains and nothing else, for that takes seconds.
-    """
+def forkserver() -> BaseContext:
+    """Forks processes from one that has imported what trains: that takes seconds."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["hwl.training.fit"])
+    context.set_forkserver_preload(["hwl.training.fit", "hwl.evaluation.evaluate"])
+    return context
+
+
+@pytest.fixture(scope="session")
+def started(forkserver: BaseContext) -> Callable[..., BaseProcess]:
+    """Starts a script in a process of its own, with names that it uses."""
 
     def start(script: str, **names: object) -> BaseProcess:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("OMP_NUM_THREADS", "1")
-            process = context.Process(target=exec, args=(script, names))
+            process = forkserver.Process(target=exec, args=(script, names))
             process.start()
         return process
 
