@@ -185,8 +185,8 @@ def test_parse_names_what_it_cannot_read(
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"run": "/a"}, "unknown parameter 'run'; did you mean 'runs'"),
-        ({"runs": 3}, "'runs' is 3: it must be a path"),
+        ({"numbers": 4}, "unknown parameter 'numbers'; did you mean 'number'"),
+        ({"number": "4"}, "'number' is '4': it must be a whole number"),
     ],
 )
 def test_a_notebook_that_plain_papermill_runs_fails_on_a_mistake(
@@ -194,7 +194,7 @@ def test_a_notebook_that_plain_papermill_runs_fails_on_a_mistake(
 ) -> None:
     with pytest.raises(papermill.PapermillExecutionError, match=message):
         papermill.execute_notebook(
-            *(file_of("6_report"), tmp_path / "out.ipynb"),
+            *(tiny(tmp_path, BEGIN, PUBLISH), tmp_path / "out.ipynb"),
             {"output": str(tmp_path / "run"), **values},
             progress_bar=False,
         )
