@@ -87,7 +87,7 @@ def _await_server(port: int) -> None:
     raise TimeoutError("JupyterLab did not start")
 
 
-@pytest.mark.slow
+@pytest.mark.slow(27)
 def test_a_lesson_can_be_run_edited_run_again_and_explored(lab: str, notebook: Path) -> None:
     playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
     if CHROMIUM is None:
