@@ -95,10 +95,15 @@ def _no_fault(device: str) -> str:
     return ""
 
 
+def has_compiler(device: str) -> bool:
+    """Whether torch.compile finds what it needs for "cpu" or "cuda"."""
+    return device == "cuda" or bool(shutil.which("g++") or shutil.which("clang"))
+
+
 def _no_compiler(device: str) -> str:
-    if device == "cuda" or shutil.which("g++") or shutil.which("clang"):
-        return ""
-    return "needs a C++ compiler: install g++ or use another runtime"
+    return (
+        "" if has_compiler(device) else "needs a C++ compiler: install g++ or use another runtime"
+    )
 
 
 def _no_bfloat16(device: str) -> str:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from hwl.allocator import keep_freed_memory
 from hwl.codec import HeatmapCodec
 from hwl.data.annotations import load_detections, load_split
 from hwl.data.batches import EpochBatches
@@ -76,6 +77,7 @@ def coco_scale(factor: int = 1) -> pd.DataFrame:
 def _measured(task: Callable[[Path], Facts], folder: Path) -> tuple[Facts, Facts]:
     """What a task costs this fresh process, and what it tells."""
     torch.set_num_threads(1)
+    keep_freed_memory()  # as a training and an evaluation do
     started, worked = time.perf_counter(), sum(os.times()[:4])
     facts = task(folder)
     costs = {

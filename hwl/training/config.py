@@ -58,6 +58,7 @@ class TrainConfig:
     seed: Seed = 0
     # auto: bf16 on a GPU that has it, else no.
     precision: Literal["auto", "no", "fp16", "bf16"] = "auto"
+    compile: bool = False  # the model with torch.compile, for a GPU; a minute or two at the start
     processes: Workers = 0  # to start here, one a GPU (0: this one alone, or the launcher's)
     sync_batch_norm: bool = False  # batch normalization over the batches of all processes
     workers: Workers = 2  # data-loading processes on each device

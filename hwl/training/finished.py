@@ -16,11 +16,13 @@ from hwl.runs.folder import copy_run, read_marker
 from hwl.runs.provenance import code_fingerprint, fingerprint
 from hwl.training.config import TrainConfig
 
-# Changing these does not change what a run computes, so a killed run may go on with other values.
+# Changing these changes nothing of what a run computes, but for rounding by threads and compile, so
+# that a killed run may go on with other values.
 MACHINE_FIELDS = (
     "output",
     "workers",
     "threads",
+    "compile",
     "checkpoint_steps",
     "processes",
     "keep_weights",

@@ -24,6 +24,7 @@ from hwl.data.loading import delivered, in_workers
 from hwl.errors import HwlError
 from hwl.evaluation.pck import check_metric
 from hwl.inference.predictor import Predictor
+from hwl.inference.runtimes import has_compiler
 from hwl.losses import HeatmapWeightingLoss
 from hwl.models import Description, create_model, load_weights
 from hwl.models.zoo import check_model
@@ -103,6 +104,7 @@ def train(config: TrainConfig, folder: Path) -> list[dict[str, float]]:
     data = Path(config.data)
     # What needs no data is refused before they are read.
     precision = _precision(config.precision)
+    _check_compiler(config)
     loss_function = HeatmapWeightingLoss(config.weight_function)
     check_model(config.model, config.model_options)
     learned = load_split(data, config.train_split).first(config.train_limit)
@@ -140,6 +142,8 @@ def train(config: TrainConfig, folder: Path) -> list[dict[str, float]]:
     model, optimizer = accelerator.prepare(model, optimizer)
 
     bare = accelerator.unwrap_model(model)
+    if config.compile:
+        bare.compile(dynamic=False)  # in place, so that the state dict's keys stay
     run = TrainingState(config, accelerator, bare, optimizer, folder, inputs)
     run.resume()
 
@@ -153,7 +157,10 @@ def train(config: TrainConfig, folder: Path) -> list[dict[str, float]]:
         return loss.detach()
 
     predictor = Predictor(
-        model=run.model, prepared=run.model, codec=codec, batch_size=config.batch_size
+        model=run.model,
+        prepared=run.model.forward,  # which is not compiled
+        codec=codec,
+        batch_size=config.batch_size,
     )
     observed = folder if config.profile and accelerator.is_main_process else None
     with told_when_lost(processes, run.how_to_go_on), profiled(observed) as step_is_done:
@@ -231,6 +238,11 @@ def _precision(wanted: str) -> str:
         return wanted
     # On a CPU bfloat16 trains this model slower than float32.
     return "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "no"
+
+
+def _check_compiler(config: TrainConfig) -> None:
+    if config.compile and not has_compiler("cuda" if torch.cuda.is_available() else "cpu"):
+        raise HwlError("parameter 'compile' needs a C++ compiler: install g++ or leave it out")
 
 
 def _dataset(config: TrainConfig, train: Annotations, codec: HeatmapCodec) -> PersonDataset:

@@ -195,7 +195,7 @@ def test_going_on_with_other_workers_threads_and_checkpoint_steps_is_allowed(
 def test_what_may_change_does_not_change_what_a_run_computes() -> None:
     assert set(MACHINE_FIELDS) == {
         *("output", "workers", "threads", "checkpoint_steps", "processes", "keep_weights"),
-        "profile",
+        *("compile", "profile"),
     }
 
 
