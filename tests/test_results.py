@@ -114,13 +114,17 @@ def test_published_files_are_small_without_weights() -> None:
     assert sum(sizes) < 25e6
 
 
-def test_no_published_figure_is_stored_twice() -> None:
-    figures = [path.read_bytes() for path in RESULTS.rglob("*.png")]
-    for page in RESULTS.rglob("*.html"):
+@pytest.mark.parametrize("profile", sorted(path.name for path in RESULTS.glob("*/")))
+def test_no_published_figure_is_stored_twice_in_a_profile(profile: str) -> None:
+    figures = [path.read_bytes() for path in (RESULTS / profile).rglob("*.png")]
+    for page in (RESULTS / profile).rglob("*.html"):
         embedded = re.findall(r"data:image/png;base64,([^\"]+)", page.read_text(encoding="utf-8"))
         figures += [base64.b64decode(text) for text in embedded]
 
     assert len(set(figures)) == len(figures)
+
+
+def test_no_executed_notebook_or_second_form_of_a_figure_is_published() -> None:
     assert [*RESULTS.rglob("*.ipynb"), *RESULTS.rglob("*.svg"), *RESULTS.rglob("*/*/*.html")] == []
 
 
