@@ -17,11 +17,18 @@ from torch import Tensor
 
 from hwl.errors import HwlError
 from hwl.inference import export
-from hwl.inference.export import cached_onnx, calibration_crops, onnx_bytes
+from hwl.inference.export import calibration_crops, onnx_bytes
+from hwl.inference.runtimes import prepare
 from hwl.models import Description, PoseNet
 from hwl.models.heads import PointwiseHead
 from hwl.models.litehrnet import LiteHRNet
-from hwl.skeletons import COCO, skeleton_from_category
+from hwl.skeletons import skeleton_from_category
+
+from .each_runtime import (
+    assert_an_answer_outlives_the_next_one,
+    cpu_runtimes,
+    skip_unless_available,
+)
 
 onnx = pytest.importorskip("onnx", reason="the runtimes' packages are not installed")
 ort = pytest.importorskip("onnxruntime", reason="the runtimes' packages are not installed")
@@ -128,14 +135,6 @@ def test_an_int8_file_says_what_it_is(int8: Exported) -> None:
     assert metadata(int8)["precision"] == "int8"
 
 
-@pytest.mark.slow
-def test_int8_is_near_the_model_and_not_equal_to_it(int8: Exported) -> None:
-    with torch.inference_mode():
-        expected = int8.model(crops(8))
-    difference = float((answers(int8.content, crops(8)) - expected).std() / expected.std())
-    assert 1e-4 < difference < 0.1
-
-
 def test_quantizing_in_a_notebook_shows_no_output_widget_which_can_hang_its_run(
     int8: Exported,
 ) -> None:
@@ -189,6 +188,81 @@ def test_int8_takes_in_depthwise_convolutions_on_maps_larger_than_heatmaps(int8:
     assert len(in_float) == len(grouped) - 2
 
 
+# The runtimes of ONNX files, on those above.
+
+
+@pytest.fixture
+def made(
+    float32: Exported, int8: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Has the files above exported."""
+    files = {False: float32.content, True: int8.content}
+    monkeypatch.setattr(export, "CACHE", tmp_path)
+    monkeypatch.setattr(
+        export, "onnx_bytes", lambda _, __, calibration: files[calibration is not None]
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", cpu_runtimes("float32", of_a_file=True))
+def test_a_float32_runtime_gives_the_models_heatmaps_for_any_batch(
+    name: str, float32: Exported, made: None
+) -> None:
+    skip_unless_available(name)
+
+    runtime = prepare(float32.model, name, SIZE)
+
+    model = copy.deepcopy(float32.model).eval()
+    for count in (1, 4, 3, 1):
+        with torch.inference_mode():
+            expected = model(crops(count))
+        found = runtime(crops(count))
+        assert found.dtype == torch.float32
+        assert found.shape == expected.shape
+        assert (found - expected).abs().max() < 1e-4 * expected.abs().max()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", cpu_runtimes("int8", of_a_file=True))
+def test_an_int8_runtime_is_near_the_model_and_not_equal_to_it(
+    name: str, int8: Exported, made: None
+) -> None:
+    skip_unless_available(name)
+
+    found = prepare(int8.model, name, SIZE, calibration=crops(8))(crops(8))
+
+    with torch.inference_mode():
+        expected = int8.model(crops(8))
+    assert 1e-4 < float((found - expected).std() / expected.std()) < 0.1
+
+
+def test_openvino_in_bfloat16_is_near_float32_where_the_processor_has_it(
+    float32: Exported, made: None
+) -> None:
+    skip_unless_available("openvino-bf16")
+
+    found = prepare(float32.model, "openvino-bf16", SIZE)(crops(2))
+
+    with torch.inference_mode():
+        expected = copy.deepcopy(float32.model).eval()(crops(2))
+    assert found.dtype == torch.float32 and not torch.equal(found, expected)
+    assert np.corrcoef(found.numpy().ravel(), expected.numpy().ravel())[0, 1] > 0.99
+
+
+def test_an_answer_of_openvino_outlives_the_next_one(float32: Exported, made: None) -> None:
+    skip_unless_available("openvino")
+
+    assert_an_answer_outlives_the_next_one(prepare(float32.model, "openvino", SIZE), crops(2))
+
+
+def test_a_runtime_takes_images_that_lie_mirrored_in_memory(float32: Exported, made: None) -> None:
+    skip_unless_available("openvino")
+    model = prepare(float32.model, "openvino", SIZE)
+    strided = crops(2).transpose(2, 3)
+
+    assert torch.equal(model(strided), model(strided.contiguous()))
+
+
 def test_an_export_that_answers_otherwise_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     parts = (torch.nn.Conv2d(3, 8, 4, 4), torch.nn.Conv2d(8, 3, 1))
@@ -216,75 +290,6 @@ def test_a_missing_package_is_named_with_its_remedy(
         onnx_bytes(ordinary("ours"), SIZE)
 
 
-def test_an_export_is_kept_until_the_weights_change(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ordinary: Callable[..., PoseNet]
-) -> None:
-    monkeypatch.setattr(export, "CACHE", tmp_path)
-    made: list[PoseNet] = []
-    monkeypatch.setattr(export, "onnx_bytes", lambda model, *_: made.append(model) or b"file")
-    model = ordinary("ours")
-
-    cached_onnx(model, SIZE, None)
-    cached_onnx(model, SIZE, None)
-    assert len(made) == 1
-    with torch.no_grad():
-        model.head.final_layer.bias.add_(1)
-    cached_onnx(model, SIZE, None)
-    cached_onnx(model, SIZE, crops(2))
-    cached_onnx(model, (64, 96), None)
-
-    assert len(made) == 4
-
-
-def test_a_broken_cached_file_is_made_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ordinary: Callable[..., PoseNet]
-) -> None:
-    monkeypatch.setattr(export, "CACHE", tmp_path)
-    monkeypatch.setattr(export, "onnx_bytes", lambda *_: b"the file")
-    model = ordinary("ours")
-    cached_onnx(model, SIZE, None)
-    (path,) = tmp_path.iterdir()
-
-    for damaged in (b"", b"the fi", b"the file\0", b"thf file"):
-        path.write_bytes(damaged)
-
-        assert cached_onnx(model, SIZE, None) == b"the file"
-        assert path.read_bytes() == b"the file" and list(tmp_path.iterdir()) == [path]
-
-
-@pytest.mark.parametrize("what", ["hwl/models", "nncf", "description"])
-def test_an_export_is_made_again_when_what_it_depends_on_changes(
-    what: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    ordinary: Callable[..., PoseNet],
-) -> None:
-    monkeypatch.setattr(export, "CACHE", tmp_path)
-    made: list[PoseNet] = []
-    monkeypatch.setattr(export, "onnx_bytes", lambda model, *_: made.append(model) or b"file")
-    model = ordinary("ours", 17)
-    cached_onnx(model, SIZE, crops(2))
-
-    if what == "hwl/models":
-        read = Path.read_bytes
-        monkeypatch.setattr(
-            Path, "read_bytes", lambda path: read(path) + b"#" * (path.name == "blocks.py")
-        )
-    elif what == "nncf":
-        version = export.importlib.metadata.version
-        monkeypatch.setattr(
-            export.importlib.metadata,
-            "version",
-            lambda name: "99" if name == "nncf" else version(name),
-        )
-    else:
-        model.describe(Description(skeleton=COCO))
-    cached_onnx(model, SIZE, crops(2))
-    cached_onnx(model, SIZE, crops(2))
-
-    assert len(made) == 2
-
-
 def test_an_int8_export_that_resembles_float32_too_little_is_refused() -> None:
     heatmaps = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     noise = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(1))
@@ -293,20 +298,6 @@ def test_an_int8_export_that_resembles_float32_too_little_is_refused() -> None:
     for wrong in (noise, -heatmaps, heatmaps * float("nan"), torch.zeros_like(heatmaps)):
         with pytest.raises(HwlError, match="otherwise in int8 than in float32"):
             export.check_resemblance(wrong, heatmaps, "it")
-
-
-def test_the_oldest_exports_go_when_there_are_many(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ordinary: Callable[..., PoseNet]
-) -> None:
-    monkeypatch.setattr(export, "CACHE", tmp_path)
-    monkeypatch.setattr(export, "KEPT", 2)
-    monkeypatch.setattr(export, "onnx_bytes", lambda *_: b"file")
-    model = ordinary("ours")
-
-    for height in (32, 64, 96):
-        cached_onnx(model, (height, 64), None)
-
-    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_calibration_takes_persons_at_even_distances(

@@ -17,10 +17,13 @@ from hwl.inference.fastest import fastest, ready
 from hwl.inference.runtimes import RUNTIMES, FixedBatches, prepare, unavailable
 from hwl.models import PoseNet
 
+from .each_runtime import (
+    assert_an_answer_outlives_the_next_one,
+    cpu_runtimes,
+    skip_unless_available,
+)
+
 SIZE = (64, 64)
-CPU_FLOAT = [
-    name for name, one in RUNTIMES.items() if one.precision == "float32" and "cpu" in one.devices
-]
 CPU_INT8 = [name for name, one in RUNTIMES.items() if one.precision == "int8"]
 
 
@@ -37,20 +40,6 @@ def images(count: int) -> Tensor:
     return torch.randn(count, 3, *SIZE, generator=torch.Generator().manual_seed(5))
 
 
-def test_openvino_in_bfloat16_is_near_float32_where_the_processor_has_it(
-    ordinary: Callable[..., PoseNet],
-) -> None:
-    skip_unless_available("openvino-bf16")
-    model = ordinary()
-
-    found = prepare(model, "openvino-bf16", SIZE)(images(2))
-
-    with torch.inference_mode():
-        expected = model(images(2))
-    assert found.dtype == torch.float32 and not torch.equal(found, expected)
-    assert np.corrcoef(found.numpy().ravel(), expected.numpy().ravel())[0, 1] > 0.99
-
-
 def test_openvino_in_bfloat16_is_refused_where_the_processor_has_none(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -65,12 +54,7 @@ def test_openvino_in_bfloat16_is_refused_where_the_processor_has_none(
     )
 
 
-def skip_unless_available(name: str) -> None:
-    if reason := unavailable(name, "cpu"):
-        pytest.skip(reason)
-
-
-@pytest.mark.parametrize("name", CPU_FLOAT)
+@pytest.mark.parametrize("name", cpu_runtimes("float32", of_a_file=False))
 @pytest.mark.slow
 def test_a_float32_runtime_gives_the_models_heatmaps_for_any_batch(
     name: str, ordinary: Callable[..., PoseNet]
@@ -102,40 +86,9 @@ def test_openvino_gives_the_peers_heatmaps(model: str, ordinary: Callable[..., P
     assert (found - expected).abs().max() < 1e-4 * expected.abs().max()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", CPU_INT8)
-def test_an_int8_runtime_is_near_the_model(name: str, ordinary: Callable[..., PoseNet]) -> None:
-    skip_unless_available(name)
-    model = ordinary()
-
-    found = prepare(model, name, SIZE, calibration=images(8))(images(8))
-
-    with torch.inference_mode():
-        expected = model(images(8))
-    assert 1e-4 < float((found - expected).std() / expected.std()) < 0.1
-
-
-@pytest.mark.parametrize("name", ["eager", "openvino"])
-def test_an_answer_outlives_the_next_one(name: str, ordinary: Callable[..., PoseNet]) -> None:
+def test_an_answer_outlives_the_next_one(ordinary: Callable[..., PoseNet]) -> None:
     """The flip test holds the heatmaps of the crops while it asks for those of the mirrored."""
-    skip_unless_available(name)
-    model = prepare(ordinary(), name, SIZE)
-
-    first = model(images(2))
-    before = first.clone()
-    model(-images(2))
-
-    assert torch.equal(first, before)
-
-
-def test_a_runtime_takes_images_that_lie_mirrored_in_memory(
-    ordinary: Callable[..., PoseNet],
-) -> None:
-    skip_unless_available("openvino")
-    model = prepare(ordinary(), "openvino", SIZE)
-    strided = images(2).transpose(2, 3)
-
-    assert torch.equal(model(strided), model(strided.contiguous()))
+    assert_an_answer_outlives_the_next_one(prepare(ordinary(), "eager", SIZE), images(2))
 
 
 def test_preparing_leaves_the_model_as_it_was(ordinary: Callable[..., PoseNet]) -> None:
