@@ -24,11 +24,13 @@ def losses(config: TrainConfig) -> list[float]:
     return [record["loss"] for record in fit(config)]
 
 
+@pytest.mark.parametrize("compiled", [False, True])
 def test_bfloat16_follows_float32_over_200_steps(
-    small_training: MakeConfig, tmp_path: Path
+    compiled: bool, small_training: MakeConfig, tmp_path: Path
 ) -> None:
     exact = losses(small_training(tmp_path / "exact", precision="no", **LONG))
-    rough = losses(small_training(tmp_path / "rough", precision="bf16", **LONG))
+    how = {"precision": "bf16", "compile": compiled}
+    rough = losses(small_training(tmp_path / "rough", **how, **LONG))
 
     assert rough[0] == pytest.approx(exact[0], rel=0.02)
     assert sum(rough[-10:]) == pytest.approx(sum(exact[-10:]), rel=0.25)
