@@ -26,8 +26,9 @@ def weights(tmp_path_factory: pytest.TempPathFactory, ordinary: Callable[..., Po
     """Of a model that describes itself: COCO's keypoints at 64x32."""
     model = ordinary("litehrnet18", 17)
     model.describe(Description(skeleton=COCO, input_size=(64, 32), sigma=1.5))
-    save_weights(model, tmp_path_factory.mktemp("weights") / "best.safetensors")
-    return tmp_path_factory.getbasetemp() / "weights0" / "best.safetensors"
+    path = tmp_path_factory.mktemp("weights") / "best.safetensors"
+    save_weights(model, path)
+    return path
 
 
 def test_the_public_face_is_there_and_imports_nothing_before_it_is_asked_for() -> None:
