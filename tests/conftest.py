@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 from hypothesis import settings
+from torch import nn
 
 if TYPE_CHECKING:  # most tests do without what these import, which takes seconds
     from hwl.models import PoseNet
@@ -57,16 +58,24 @@ def puppets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def ordinary() -> Callable[..., PoseNet]:
-    """Makes models whose heatmaps are not as tiny as a fresh one's."""
+    """Makes models whose heatmaps are not as tiny as a fresh one's, and differ with the image."""
     from hwl.models import create_model
 
     def make(name: str = "ours", num_keypoints: int = 3, **options: object) -> PoseNet:
         torch.manual_seed(0)
-        model = create_model(name, num_keypoints, **options).eval()
+        model = create_model(name, num_keypoints, **options)
+        norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
         for module in model.modules():
             if hasattr(module, "reset_parameters"):
                 module.reset_parameters()
-        return model
+        # Statistics of images, without which each layer's output is a third of its input.
+        for norm in norms:
+            norm.momentum = 1.0
+        with torch.no_grad():
+            model.train()(torch.randn(8, 3, 64, 64))
+        for norm in norms:
+            norm.momentum = 0.1
+        return model.eval()
 
     return make
 
