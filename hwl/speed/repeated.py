@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hwl.runs.folder import finished_files
+
 if TYPE_CHECKING:  # the graph reads this file and needs no tables
     import pandas as pd
 
@@ -81,7 +83,7 @@ def _all_runs(runs: Path, kind: str) -> pd.DataFrame:
     import pandas as pd
 
     tables = []
-    for path in sorted(runs.glob(f"speed*/{kind}-*.csv")):
+    for path in finished_files(runs, f"speed*/{kind}-*.csv"):
         size, _, machine = path.stem.removeprefix(f"{kind}-").partition("-")
         setting = AGAIN.sub("", path.parent.name)
         named = {"setting": setting, "input": size, "machine": machine, "run": path.parent.name}

@@ -36,6 +36,7 @@ def test_speeds_are_medians_over_a_settings_runs_with_their_range(tmp_path: Path
     timed(tmp_path / "speed", 50, 1.5, 170)
     timed(tmp_path / "speed-run2", 40, 1.4, 150)
     timed(tmp_path / "speed-run3", 44, 1.6, 160)
+    timed(tmp_path / "speed-run4.partial", 99, 9.0, 990)  # left by a killed run
     timed(tmp_path / "speed-other", 9, 1.0, 100)
 
     table = over_runs(tmp_path).set_index("setting")
