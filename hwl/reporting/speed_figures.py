@@ -107,7 +107,7 @@ def accuracy_over_speed(points: pd.DataFrame, conditions: str) -> Figure:
         column = "measured AP" if measured else "paper AP"
         if measured or not ("int8" in kind or "bfloat16" in kind):
             panels.append((kind, column, shown.dropna(subset=[column])))
-    columns = 2 if len(panels) == 4 else min(len(panels), 3)  # no panel alone in a row
+    columns = min(len(panels), 3)
     rows = -(-len(panels) // columns)
     figure, axes = plt.subplots(
         rows, columns, figsize=(3.5 * columns + 0.6, 3.1 * rows + 1), squeeze=False
