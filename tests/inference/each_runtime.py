@@ -29,6 +29,17 @@ def skip_unless_available(name: str) -> None:
         pytest.skip(reason)
 
 
+def assert_it_gives_the_models_heatmaps(runtime: Model, model: Model, crops: list[Tensor]) -> None:
+    """Of float32 precision, for each of the batches."""
+    for batch in crops:
+        with torch.inference_mode():
+            expected = model(batch)
+        found = runtime(batch)
+        assert found.dtype == torch.float32
+        assert found.shape == expected.shape
+        assert (found - expected).abs().max() < 1e-4 * expected.abs().max()
+
+
 def assert_an_answer_outlives_the_next_one(model: Model, images: Tensor) -> None:
     first = model(images)
     before = first.clone()

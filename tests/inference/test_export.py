@@ -26,6 +26,7 @@ from hwl.skeletons import skeleton_from_category
 
 from .each_runtime import (
     assert_an_answer_outlives_the_next_one,
+    assert_it_gives_the_models_heatmaps,
     cpu_runtimes,
     skip_unless_available,
 )
@@ -213,13 +214,8 @@ def test_a_float32_runtime_gives_the_models_heatmaps_for_any_batch(
     runtime = prepare(float32.model, name, SIZE)
 
     model = copy.deepcopy(float32.model).eval()
-    for count in (1, 4, 3, 1):
-        with torch.inference_mode():
-            expected = model(crops(count))
-        found = runtime(crops(count))
-        assert found.dtype == torch.float32
-        assert found.shape == expected.shape
-        assert (found - expected).abs().max() < 1e-4 * expected.abs().max()
+    batches = [crops(count) for count in (1, 4, 3, 1)]
+    assert_it_gives_the_models_heatmaps(runtime, model, batches)
 
 
 @pytest.mark.slow

@@ -19,6 +19,7 @@ from hwl.models import PoseNet
 
 from .each_runtime import (
     assert_an_answer_outlives_the_next_one,
+    assert_it_gives_the_models_heatmaps,
     cpu_runtimes,
     skip_unless_available,
 )
@@ -60,17 +61,12 @@ def test_a_float32_runtime_gives_the_models_heatmaps_for_any_batch(
     name: str, ordinary: Callable[..., PoseNet]
 ) -> None:
     skip_unless_available(name)
-    model = ordinary()
+    counts = (1, 1) if name == "compile" else (1, 4, 3, 1)  # it takes long for each
 
-    model = prepare(model, name, SIZE)
+    runtime = prepare(ordinary(), name, SIZE)
 
-    for count in (1, 1) if name == "compile" else (1, 4, 3, 1):  # it takes long for each
-        with torch.inference_mode():
-            expected = model(images(count))
-        found = model(images(count))
-        assert found.dtype == torch.float32
-        assert found.shape == expected.shape
-        assert (found - expected).abs().max() < 1e-4 * expected.abs().max()
+    batches = [images(count) for count in counts]
+    assert_it_gives_the_models_heatmaps(runtime, ordinary(), batches)
 
 
 @pytest.mark.parametrize("model", ["mobilenetv2", "shufflenetv2", "vipnas_mbv3"])
