@@ -8,8 +8,7 @@ import pandas as pd
 
 from hwl import paper
 from hwl.reporting.figures import counted
-from hwl.runs.folder import finished_files
-from hwl.runs.record import Record
+from hwl.runs.record import Record, finished_files
 
 COLUMNS = ("claim", "paper", "here", "verdict")
 COCO_PERSONS = 104_125  # detected boxes of the published file of COCO val2017

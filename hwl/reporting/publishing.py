@@ -23,7 +23,7 @@ from hwl.errors import HwlError
 from hwl.files import write_table, write_text
 from hwl.paths import PROJECT, PUBLISHED, RUNS
 from hwl.reporting.model_card import model_card
-from hwl.runs.record import Record, origin, unlike_the_others
+from hwl.runs.record import Record, finished_files, origin, unlike_the_others
 
 KEPT: tuple[str, ...] = (".csv", ".png")
 RECORDS = ("run.json", "metrics.json")
@@ -47,7 +47,9 @@ def publish(profile: str, runs: Path = RUNS, published: Path = PUBLISHED) -> lis
             file to be published tells a path of this machine.
     """
     root, target = runs / profile, published / profile
-    records = {path.parent.relative_to(root): Record(path) for path in _finished(root)}
+    records = {
+        path.parent.relative_to(root): Record(path) for path in finished_files(root, "**/run.json")
+    }
     kept: tuple[str, ...] = KEPT
     if (PROJECT / "profiles" / f"{profile}.smk").is_file():  # hundreds of runs, a row each
         records = {run: record for run, record in records.items() if run == Path("report")}
@@ -81,12 +83,6 @@ def publish(profile: str, runs: Path = RUNS, published: Path = PUBLISHED) -> lis
     partial.rename(target)
     shutil.rmtree(old, ignore_errors=True)
     return list(_files(target))
-
-
-def _finished(root: Path) -> list[Path]:
-    """The records of a profile's finished runs."""
-    found = sorted(root.rglob("run.json"))
-    return [path for path in found if not any(".partial" in part for part in path.parts)]
 
 
 def _check(root: Path, records: dict[Path, Record]) -> None:

@@ -15,8 +15,7 @@ from hwl.config import FilePath, check
 from hwl.errors import HwlError
 from hwl.reporting.claims import claims
 from hwl.reporting.comparison import summary as comparison_summary
-from hwl.runs.folder import finished_files
-from hwl.runs.record import Record, origin, unlike_the_others
+from hwl.runs.record import Record, finished_files, origin, unlike_the_others
 
 
 @dataclass(frozen=True)

@@ -40,16 +40,6 @@ class RunConfig(Protocol):
         """The run's folder."""
 
 
-def finished_files(runs: Path, pattern: str) -> list[Path]:
-    """Files of finished runs by a glob pattern from the folder of runs on, sorted."""
-    found = runs.glob(pattern)
-    return sorted(
-        path
-        for path in found
-        if not any(part.endswith(".partial") for part in path.relative_to(runs).parts)
-    )
-
-
 def partial_folder(folder: Path) -> Path:
     """Where a run is built until it is finished; a killed run leaves it for the next to go on."""
     return folder.with_name(folder.name + ".partial")

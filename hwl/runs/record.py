@@ -11,6 +11,19 @@ from hwl.errors import HwlError
 from hwl.files import read_json
 
 
+def finished_files(runs: Path, pattern: str) -> list[Path]:
+    """Files of finished runs by a glob pattern from the folder of runs on, sorted.
+
+    What a run leaves half-written lies in a folder with ".partial" in its name.
+    """
+    found = runs.glob(pattern)
+    return sorted(
+        path
+        for path in found
+        if not any(".partial" in part for part in path.relative_to(runs).parts)
+    )
+
+
 class Record:
     """A run's `run.json`, as `hwl.runs.provenance` writes it.
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hwl.runs.folder import finished_files
+from hwl.runs.record import finished_files
 
 if TYPE_CHECKING:  # the graph reads this file and needs no tables
     import pandas as pd

@@ -41,6 +41,7 @@ def test_speeds_are_medians_over_a_settings_runs_with_their_range(tmp_path: Path
 
     table = over_runs(tmp_path).set_index("setting")
 
+    assert sorted(table.index) == ["speed", "speed-other"]
     row = table.loc["speed"]
     assert row["runs"] == 3 and (row["input"], row["machine"]) == ("256x192", "a-cpu")
     assert (row["FPS"], row["FPS_low"], row["FPS_high"]) == (44, 40, 50)
