@@ -1,8 +1,10 @@
 """The experiment of docs/evidence.md as a graph; `make reproduce PROFILE=evidence` makes it.
 
-Runs of an earlier stage come first. The pilot's spread decides how many seeds the main arms get.
-Trainings and tests go through `hwl train` and `hwl evaluate`, for a notebook a run would cost more
-time than it tells. A killed run goes on where it was.
+Runs of an earlier stage come first, and in a stage those of the first seeds, so that wherever the
+work stops, pairs are whole. The pilot's spread decides how many seeds the main arms get. Trainings
+and tests go through `hwl train` and `hwl evaluate`, for a notebook a run would cost more time than
+it tells. A killed run goes on where it was, and tests that are there already, as those in
+results/evidence, are not made again.
 """
 
 import json
@@ -21,6 +23,9 @@ LOGS = f"{OUT}/logs"
 STAGES = DESIGN.stages
 MAIN = DESIGN.piloted()
 RUN = "{arm}-seed{seed}"
+TEST = f"{OUT}/evaluate/{RUN}/persons.npz"
+TRACE = f"{OUT}/trace/{{arm}}/trace.csv"
+SEEDS = 100  # more than a stage has
 
 
 def options(values):
@@ -40,10 +45,18 @@ def options(values):
 def tests(stage, seeds):
     """Where the tests of a stage's arms are."""
     return [
-        f"{OUT}/evaluate/{arm}-seed{seed}/persons.npz"
+        TEST.format(arm=arm, seed=seed)
         for arm in stage.arms
         for seed in range(seeds)
     ]
+
+
+def absent(path, arms, seed=0):
+    """The arms of which a file is not there yet; one that is there is taken as it is."""
+    return [arm for arm in arms if not Path(path.format(arm=arm, seed=seed)).exists()]
+
+
+UNTRACED = absent(TRACE, DESIGN.trace)
 
 
 def everything(wildcards):
@@ -61,7 +74,7 @@ rule report:
         "the report of {OUT}"
     input:
         everything,
-        expand(f"{OUT}/trace/{{arm}}/trace.csv", arm=DESIGN.trace),
+        expand(TRACE, arm=DESIGN.trace),
     output:
         page=f"{OUT}/index.html",
         record=f"{OUT}/report/run.json",
@@ -85,65 +98,77 @@ for folder, settings in DESIGN.puppets.items():
         log:
             f"{LOGS}/{Path(folder).name}.log",
         threads: workflow.cores
-        priority: len(STAGES) + 2
+        priority: (len(STAGES) + 1) * SEEDS
         shell:
             "{HWL} data puppets --folder {output} {params} 2>&1 | tee {log}"
 
 
-for position, stage in enumerate(STAGES):
+for position, stage, of_seed in [
+    (position, stage, seed)
+    for position, stage in enumerate(STAGES)
+    for seed in range(stage.seeds)
+]:
+    untested = absent(TEST, stage.arms, of_seed)
+    untrained = [
+        arm for arm in stage.arms if arm in untested or (arm in UNTRACED and of_seed == 0)
+    ]
+    if untrained:
 
-    rule:
-        name:
-            f"train_{stage.name}"
-        message:
-            "train {wildcards.arm}, seed {wildcards.seed}"
-        wildcard_constraints:
-            arm="|".join(map(re.escape, stage.arms)),
-            seed=r"\d+",
-        input:
-            DESIGN.settings[stage.setting].train["data"],
-        output:
-            f"{OUT}/train/{RUN}/last.safetensors",
-        params:
-            lambda wildcards, output: options(
-                {
-                    "output": os.path.dirname(output[0]),
-                    **DESIGN.recipe(wildcards.arm, int(wildcards.seed)),
-                }
-            ),
-        log:
-            f"{LOGS}/train/{RUN}.log",
-        priority: len(STAGES) - position
-        shell:
-            "{HWL} train {params} 2>&1 | tee {log}"
+        rule:
+            name:
+                f"train_{stage.name}_seed{of_seed}"
+            message:
+                "train {wildcards.arm}, seed {wildcards.seed}"
+            wildcard_constraints:
+                arm="|".join(map(re.escape, untrained)),
+                seed=str(of_seed),
+            input:
+                DESIGN.settings[stage.setting].train["data"],
+            output:
+                f"{OUT}/train/{RUN}/last.safetensors",
+            params:
+                lambda wildcards, output: options(
+                    {
+                        "output": os.path.dirname(output[0]),
+                        **DESIGN.recipe(wildcards.arm, int(wildcards.seed)),
+                    }
+                ),
+            log:
+                f"{LOGS}/train/{RUN}.log",
+            priority: (len(STAGES) - position) * SEEDS - of_seed
+            shell:
+                "{HWL} train {params} 2>&1 | tee {log}"
 
-    rule:
-        name:
-            f"test_{stage.name}"
-        message:
-            "test {wildcards.arm}, seed {wildcards.seed}"
-        wildcard_constraints:
-            arm="|".join(map(re.escape, stage.arms)),
-            seed=r"\d+",
-        input:
-            # The last weights and not the best ones, which a test would have chosen.
-            weights=f"{OUT}/train/{RUN}/last.safetensors",
-            data=DESIGN.settings[stage.setting].test["data"],
-        output:
-            f"{OUT}/evaluate/{RUN}/persons.npz",
-        params:
-            lambda wildcards, input, output: options(
-                {
-                    "output": os.path.dirname(output[0]),
-                    "weights": input.weights,
-                    **DESIGN.test(wildcards.arm),
-                }
-            ),
-        log:
-            f"{LOGS}/evaluate/{RUN}.log",
-        priority: len(STAGES) + 1 - position
-        shell:
-            "{HWL} evaluate {params} 2>&1 | tee {log}"
+    if untested:
+
+        rule:
+            name:
+                f"test_{stage.name}_seed{of_seed}"
+            message:
+                "test {wildcards.arm}, seed {wildcards.seed}"
+            wildcard_constraints:
+                arm="|".join(map(re.escape, untested)),
+                seed=str(of_seed),
+            input:
+                # The last weights and not the best ones, which a test would have chosen.
+                weights=f"{OUT}/train/{RUN}/last.safetensors",
+                data=DESIGN.settings[stage.setting].test["data"],
+            output:
+                TEST,
+            params:
+                lambda wildcards, input, output: options(
+                    {
+                        "output": os.path.dirname(output[0]),
+                        "weights": input.weights,
+                        **DESIGN.test(wildcards.arm),
+                    }
+                ),
+            log:
+                f"{LOGS}/evaluate/{RUN}.log",
+            # Before the training of the same seed.
+            priority: (len(STAGES) - position) * SEEDS - of_seed + 1
+            shell:
+                "{HWL} evaluate {params} 2>&1 | tee {log}"
 
 
 checkpoint pilot:
@@ -155,20 +180,24 @@ checkpoint pilot:
         f"{OUT}/pilot/metrics.json",
     log:
         f"{LOGS}/pilot.log",
-    priority: len(STAGES) + 2
+    priority: (len(STAGES) + 1) * SEEDS
     shell:
         "{HWL} evidence pilot --output {OUT}/pilot {STEP} 2>&1 | tee {log}"
 
 
-rule trace:
-    message:
-        "what the weighting does to {wildcards.arm} over training"
-    input:
-        f"{OUT}/train/{{arm}}-seed0/last.safetensors",
-    output:
-        f"{OUT}/trace/{{arm}}/trace.csv",
-    log:
-        f"{LOGS}/trace/{{arm}}.log",
-    shell:
-        "{HWL} evidence trace --output {OUT}/trace/{wildcards.arm} --arm {wildcards.arm} {STEP} 2>&1"
-        " | tee {log}"
+if UNTRACED:
+
+    rule trace:
+        message:
+            "what the weighting does to {wildcards.arm} over training"
+        wildcard_constraints:
+            arm="|".join(map(re.escape, UNTRACED)),
+        input:
+            f"{OUT}/train/{{arm}}-seed0/last.safetensors",
+        output:
+            TRACE,
+        log:
+            f"{LOGS}/trace/{{arm}}.log",
+        shell:
+            "{HWL} evidence trace --output {OUT}/trace/{wildcards.arm} --arm {wildcards.arm} {STEP} 2>&1"
+            " | tee {log}"

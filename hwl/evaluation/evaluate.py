@@ -26,6 +26,9 @@ from hwl.models.description import DECODE
 from hwl.models.published import fetch_weights
 from hwl.runs.provenance import provenance, recorded_config
 
+KEYPOINTS_FILE = "keypoints.csv"
+RELIABILITY_FILE = "reliability.csv"
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -198,14 +201,44 @@ def keypoint_table(annotations: Annotations, keypoints: np.ndarray) -> pd.DataFr
     )
 
 
+def reliability_table(annotations: Annotations, poses: Poses, bins: int = 10) -> pd.DataFrame:
+    """How much the height of a predicted peak says about its error.
+
+    Args:
+        annotations: ground truth.
+        poses: predictions in the boxes of its annotated persons, in order.
+        bins: of equally many keypoints, from the lowest peaks to the highest.
+
+    Returns:
+        One row a bin: its number, the mean `height`, the `median error` in square roots of the
+        person's area, how many `keypoints`, and the `rank correlation` of height and error
+        (Spearman) over all bins, the same in each row.
+    """
+    errors = keypoint_errors(annotations, poses.keypoints)
+    known = ~np.isnan(errors)
+    peaks = pd.DataFrame({"height": poses.scores[known], "error": errors[known]})
+    order = np.argsort(peaks["height"], kind="stable")
+    parts = [peaks.iloc[part] for part in np.array_split(order, bins)]
+    return pd.DataFrame(
+        {
+            "bin": range(1, bins + 1),
+            "height": [part["height"].mean() for part in parts],
+            "median error": [part["error"].median() for part in parts],
+            "keypoints": [len(part) for part in parts],
+            "rank correlation": peaks["height"].corr(peaks["error"], method="spearman"),
+        }
+    )
+
+
 def write_evaluation(
     folder: Path, config: EvaluateConfig, annotations: Annotations, evaluations: list[Evaluation]
 ) -> None:
     """Fill a run folder: `metrics.json`, `protocols.csv`, `run.json` and, for AP, the results file.
 
     `keypoints_<split>_results.json` holds the last protocol's persons as COCO's test server takes
-    them. `metrics.json` has that protocol's numbers, `protocols.csv` a row for each, and
-    `persons.npz` each person's OKS and errors in ground-truth boxes.
+    them. `metrics.json` has that protocol's numbers, `protocols.csv` a row for each. Of the
+    predictions in ground-truth boxes, `persons.npz` has each person's OKS, `keypoints.csv` each
+    keypoint's errors and `reliability.csv` the errors by height of the peak.
     """
     rows = [{**e.protocol, **e.metrics} for e in evaluations]
     write_table(folder / "protocols.csv", rows)
@@ -213,9 +246,13 @@ def write_evaluation(
     if config.metric == "AP":
         results = folder / f"keypoints_{config.split}_results.json"
         write_compact_json(results, evaluations[-1].results)
-    in_truth = [e for e in evaluations if e.protocol["boxes"] == "ground-truth"]
-    if in_truth:
-        write_persons(folder / PERSONS_FILE, persons_of(annotations, in_truth[-1].poses))
+    if on_truth := on_ground_truth(evaluations):
+        poses = on_truth.poses
+        write_persons(folder / PERSONS_FILE, persons_of(annotations, poses))
+        errors = keypoint_table(annotations, poses.keypoints)
+        write_table(folder / KEYPOINTS_FILE, errors.to_dict("records"))
+        reliability = reliability_table(annotations, poses)
+        write_table(folder / RELIABILITY_FILE, reliability.to_dict("records"))
     weights = fetch_weights(config.weights, config.model)  # a path, or fetched before and checked
     inputs = {"weights": weights, "annotations": annotations.path, "images": annotations.folder}
     if config.detections:

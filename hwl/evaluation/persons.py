@@ -9,7 +9,7 @@ import numpy as np
 
 from hwl.data.annotations import Annotations
 from hwl.errors import HwlError
-from hwl.evaluation.oks import keypoint_errors, oks_to_truth
+from hwl.evaluation.oks import oks_to_truth
 from hwl.files import replacing
 from hwl.inference.poses import Poses
 
@@ -24,16 +24,11 @@ class Persons:
         annotation_ids: (Q,) int64.
         image_ids: (Q,) int64.
         oks: (Q,) float32 object keypoint similarity to the truth.
-        errors: (Q, K) float32 distance to the truth in square roots of the person's area, NaN
-            where unannotated.
-        scores: (Q, K) float32 heights of the predicted peaks.
     """
 
     annotation_ids: np.ndarray
     image_ids: np.ndarray
     oks: np.ndarray
-    errors: np.ndarray
-    scores: np.ndarray
 
 
 def persons_of(annotations: Annotations, poses: Poses) -> Persons:
@@ -48,8 +43,6 @@ def persons_of(annotations: Annotations, poses: Poses) -> Persons:
         annotation_ids=annotations.ids[persons],
         image_ids=annotations.image_ids[annotations.image_index[persons]],
         oks=oks_to_truth(annotations, poses.keypoints).astype(np.float32),
-        errors=keypoint_errors(annotations, poses.keypoints).astype(np.float32),
-        scores=poses.scores.astype(np.float32),
     )
 
 

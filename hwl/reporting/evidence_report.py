@@ -12,9 +12,8 @@ import pandas as pd
 import torch
 
 from hwl.config import build
-from hwl.data.annotations import load_split
 from hwl.errors import HwlError
-from hwl.files import replacing, write_json, write_table
+from hwl.files import write_json, write_table
 from hwl.inference.timing import latencies
 from hwl.models import create_model
 from hwl.paths import PUBLISHED
@@ -62,9 +61,9 @@ def write_report(config: EvidenceConfig) -> Path:
     """Write tables, figures and the page of the experiment's runs.
 
     The folder holds `runs.csv` (one row a run), `arms.csv`, `comparisons.csv`, `curves.csv`,
-    `reliability.csv`, `trace.csv`, `sizes.csv`, `keypoints.csv`, `plan.csv`, `paper_and_here.csv`,
-    `oks.npz` (each run's OKS by person) and the figures; `metrics.json` has the verdicts and what
-    is missing. The page is `index.html` in the folder of the runs.
+    `reliability.csv`, `trace.csv`, `sizes.csv`, `keypoints.csv`, `plan.csv`, `paper_and_here.csv`
+    and the figures; `metrics.json` has the verdicts and what is missing. The page is `index.html`
+    in the folder of the runs.
 
     Returns:
         The page.
@@ -73,16 +72,16 @@ def write_report(config: EvidenceConfig) -> Path:
         HwlError: there are no runs, or they do not compare.
     """
     design, runs = load_design(Path(config.profile)), Path(config.runs)
-    found = evidence.with_errors(gather(runs / "evaluate", design.arms()))
+    found = gather(runs / "evaluate", design.arms())
     if found.table.empty:
         raise HwlError(f"{runs} has no evaluated run of {Path(config.profile).name}; make them")
+    found = evidence.with_errors(found, runs)
     with new_run(config) as folder:
         seeds = evidence.decided(runs)
         tables = _tables(design, found, runs) | {"plan": pd.DataFrame(design.plan(seeds))}
         for name, table in tables.items():
             if not table.empty:
                 write_table(folder / f"{name}.csv", table.to_dict("records"))
-        _write_oks(folder / "oks.npz", found)
         for name, figure in evidence_figures.figures_of(tables):
             save(figure, folder, name)
         lacking = evidence.missing(design, found, seeds)
@@ -97,23 +96,19 @@ def write_report(config: EvidenceConfig) -> Path:
 
 
 def _tables(design: Design, found: Runs, runs: Path) -> dict[str, pd.DataFrame]:
-    main = design.piloted()
+    main = design.piloted().arms
     compared = evidence.comparisons(design, found)
     traces = {
         path.parent.name: pd.read_csv(path) for path in sorted(runs.glob("trace/*/trace.csv"))
     }
     drawn = [stage for stage in design.stages if stage.name in SHOWN_STAGES]
-    of_main = Runs(
-        found.table[found.table["arm"].isin(main.arms)],
-        {key: persons for key, persons in found.persons.items() if key[0] in main.arms},
-    )
     return {
         "runs": found.table,
         "arms": evidence.arm_means(found),
         "comparisons": compared,
-        "curves": evidence.curves(runs, main.arms),
-        "keypoints": evidence.keypoint_errors(of_main, _keypoints(design, main)),
-        "reliability": evidence.reliability(of_main, main.arms),
+        "curves": evidence.curves(runs, main),
+        "keypoints": evidence.keypoint_errors(runs, main),
+        "reliability": evidence.reliability(runs, main),
         "trace": pd.concat(
             [table.assign(arm=arm) for arm, table in traces.items()], ignore_index=True
         )
@@ -122,11 +117,6 @@ def _tables(design: Design, found: Runs, runs: Path) -> dict[str, pd.DataFrame]:
         "sizes": sizes(found, design, drawn),
         "paper_and_here": paper_and_here(compared, PUBLISHED),
     }
-
-
-def _keypoints(design: Design, stage: Stage) -> tuple[str, ...]:
-    test = design.settings[stage.setting].test
-    return load_split(Path(str(test["data"])), str(test["split"])).skeleton.keypoints
 
 
 def sizes(found: Runs, design: Design, stages: list[Stage]) -> pd.DataFrame:
@@ -176,18 +166,6 @@ def _forward(model: torch.nn.Module, size: tuple[int, int]) -> Callable[[], obje
             model(crop)
 
     return forward
-
-
-def _write_oks(path: Path, found: Runs) -> None:
-    """Each run's OKS by person, under `<arm>-seed<seed>`; persons by `<arm>_annotations`."""
-    arrays: dict[str, Any] = {
-        f"{arm}-seed{seed}": persons.oks for (arm, seed), persons in found.persons.items()
-    }
-    for (arm, _), persons in found.persons.items():
-        arrays[f"{arm}_annotations"] = persons.annotation_ids
-        arrays[f"{arm}_images"] = persons.image_ids
-    with replacing(path) as partial, partial.open("wb") as file:
-        np.savez_compressed(file, **arrays)
 
 
 def as_text(tables: dict[str, pd.DataFrame], lacking: list[str], folder: str) -> str:

@@ -1,10 +1,11 @@
 """Copies what is to be published of a profile's finished runs to `results/`, each thing once.
 
-Of a run: `run.json`, `metrics.json`, its tables (CSV) and figures (PNG). Of the profile:
-`index.html`, the report, which links the figures, `runs.csv`, which says from which commit and
-machine each run is and in what that differs from most runs', and the weights that the profile
-names, each with a model card. Executed notebooks, predictions and drawings over images stay in
-`runs/`.
+Of a run: `run.json`, `metrics.json`, its tables (CSV), figures (PNG) and each test person's OKS. Of
+the profile: `index.html`, the report, which links the figures, `runs.csv`, which says from which
+commit and machine each run is and in what that differs from most runs', and the weights that the
+profile names, each with a model card. Executed notebooks, predictions and drawings over images stay
+in `runs/`. An experiment with a graph of its own, which takes days, is published as far as it is;
+from there its graph goes on elsewhere.
 """
 
 from __future__ import annotations
@@ -20,13 +21,14 @@ from pathlib import Path
 import yaml
 
 from hwl.errors import HwlError
+from hwl.evaluation.persons import PERSONS_FILE
 from hwl.files import write_table, write_text
 from hwl.paths import PROJECT, PUBLISHED, RUNS
 from hwl.reporting.model_card import model_card
 from hwl.runs.record import Record, finished_files, origin, unlike_the_others
 
-KEPT: tuple[str, ...] = (".csv", ".png")
-RECORDS = ("run.json", "metrics.json")
+KEPT = (".csv", ".png")
+RECORDS = ("run.json", "metrics.json", PERSONS_FILE)
 WEIGHTS = "best.safetensors"
 PAGE = "index.html"
 
@@ -44,17 +46,14 @@ def publish(profile: str, runs: Path = RUNS, published: Path = PUBLISHED) -> lis
 
     Raises:
         HwlError: there is no report, it is older than a run, a run is not of a clean commit, or a
-            file to be published tells a path of this machine.
+            file to be published tells a path of this machine. An experiment needs a run only.
     """
     root, target = runs / profile, published / profile
     records = {
         path.parent.relative_to(root): Record(path) for path in finished_files(root, "**/run.json")
     }
-    kept: tuple[str, ...] = KEPT
-    if (PROJECT / "profiles" / f"{profile}.smk").is_file():  # hundreds of runs, a row each
-        records = {run: record for run, record in records.items() if run == Path("report")}
-        kept = (*KEPT, ".npz")
-    _check(root, records)
+    experiment = (PROJECT / "profiles" / f"{profile}.smk").is_file()
+    _check(root, records, finished=not (experiment and records))
     partial = target.with_name(target.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     figures: set[bytes] = set()  # one that several runs share is published with the first
@@ -65,11 +64,12 @@ def publish(profile: str, runs: Path = RUNS, published: Path = PUBLISHED) -> lis
                 if content in figures:
                     continue
                 figures.add(content)
-            if path.name in RECORDS or path.suffix in kept:
+            if path.name in RECORDS or path.suffix in KEPT:
                 (partial / run).mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, partial / run / path.name)
     write_table(partial / "runs.csv", _origins(records))
-    write_text(partial / PAGE, _linked((root / PAGE).read_text(encoding="utf-8"), partial))
+    if (root / PAGE).is_file():
+        write_text(partial / PAGE, _linked((root / PAGE).read_text(encoding="utf-8"), partial))
     for name, said in _published_weights(profile).items():
         folder = Path("train") / name
         shutil.copyfile(root / folder / WEIGHTS, partial / folder / WEIGHTS)
@@ -85,9 +85,10 @@ def publish(profile: str, runs: Path = RUNS, published: Path = PUBLISHED) -> lis
     return list(_files(target))
 
 
-def _check(root: Path, records: dict[Path, Record]) -> None:
+def _check(root: Path, records: dict[Path, Record], finished: bool) -> None:
+    """HwlError unless runs can be published: with a report that tells of all, where `finished`."""
     report = records.get(Path("report"))
-    if report is None or not (root / PAGE).is_file():
+    if finished and (report is None or not (root / PAGE).is_file()):
         raise HwlError(f"{root} has no report: `make reproduce PROFILE={root.name}` makes it")
     for run, record in records.items():
         if not record.entry("git") or record.entry("git", "dirty"):
@@ -95,7 +96,7 @@ def _check(root: Path, records: dict[Path, Record]) -> None:
                 f"{root / run} was made from code that is in no commit: commit it, remove that "
                 "folder and make it again"
             )
-        if record.entry("finished_utc") > report.entry("finished_utc"):
+        if report and record.entry("finished_utc") > report.entry("finished_utc"):
             raise HwlError(
                 f"{root / run} is newer than the report: `make reproduce PROFILE={root.name}`"
             )

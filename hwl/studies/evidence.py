@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 
 from hwl.errors import HwlError
-from hwl.evaluation.persons import Persons
+from hwl.evaluation.evaluate import KEYPOINTS_FILE, RELIABILITY_FILE
 from hwl.files import read_json
 from hwl.studies.design import Design, Stage
-from hwl.studies.gathering import Runs, check_protocol, gather, paired, paired_persons
+from hwl.studies.gathering import NAME, Runs, check_protocol, gather, paired, paired_persons
 from hwl.studies.paired import (
     Interval,
     bootstrap_interval,
@@ -153,82 +153,67 @@ def arm_means(found: Runs) -> pd.DataFrame:
     return table.reset_index()
 
 
-def with_errors(found: Runs) -> Runs:
-    """The runs with `median_error`, over all annotated keypoints, in their table."""
-    table = found.table.copy()
-    table["median_error"] = [
-        _median_error(found.persons.get((row.arm, row.seed))) for row in table.itertuples()
-    ]
-    return Runs(table, found.persons)
+def with_errors(found: Runs, runs: Path) -> Runs:
+    """The runs with `median_error`, the mean over keypoints of their median errors, in the table.
+
+    Args:
+        found: the runs.
+        runs: folder that they were gathered from.
+    """
+    errors = tables_of(runs / "evaluate", found.table["arm"].unique(), KEYPOINTS_FILE)
+    if errors.empty:
+        return found
+    means = errors.groupby(["arm", "seed"])["median error"].mean().rename("median_error")
+    return Runs(found.table.join(means, on=["arm", "seed"]), found.persons)
 
 
-def _median_error(persons: Persons | None) -> float:
-    return float("nan") if persons is None else float(np.nanmedian(persons.errors))
+def tables_of(folder: Path, arms: Iterable[str], name: str) -> pd.DataFrame:
+    """A table of each run <arm>-seed<seed> in a folder, one below the other, with arm and seed."""
+    wanted, tables = list(arms), []
+    for path in sorted(folder.glob(f"*/{name}")):
+        run = NAME.fullmatch(path.parent.name)  # what a killed run left ends otherwise
+        if run and run["arm"] in wanted:
+            table = pd.read_csv(path)
+            table.insert(0, "arm", run["arm"])
+            table.insert(1, "seed", int(run["seed"]))
+            tables.append(table)
+    tables.sort(key=lambda table: (wanted.index(table["arm"][0]), table["seed"][0]))
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
-def keypoint_errors(found: Runs, names: Iterable[str]) -> pd.DataFrame:
+def keypoint_errors(runs: Path, arms: Iterable[str]) -> pd.DataFrame:
     """One row an arm and keypoint: its median error, averaged over seeds, and its spread.
 
     Args:
-        found: runs of one skeleton.
-        names: of its keypoints.
+        runs: folder of the experiment.
+        arms: to tell of, all tested on one skeleton.
     """
-    rows = []
-    for arm in dict.fromkeys(arm for arm, _ in found.persons):
-        medians = np.stack(
-            [np.nanmedian(p.errors, axis=0) for (a, _), p in found.persons.items() if a == arm]
-        )
-        for keypoint, values in zip(names, medians.T, strict=True):
-            spread = float(values.std(ddof=1)) if len(values) > 1 else float("nan")
-            rows.append({"arm": arm, "keypoint": keypoint, "median_error": float(values.mean())})
-            rows[-1]["median_error_sd"] = spread
-    return pd.DataFrame(rows)
+    table = tables_of(runs / "evaluate", arms, KEYPOINTS_FILE)
+    if table.empty:
+        return table
+    errors = table.groupby(["arm", "keypoint"], sort=False)["median error"]
+    columns = {"median_error": errors.mean(), "median_error_sd": errors.std()}
+    return pd.DataFrame(columns).reset_index()
 
 
 def curves(runs: Path, arms: Iterable[str]) -> pd.DataFrame:
     """One row a run and evaluated epoch: arm, seed, epoch and the metrics of its history."""
-    tables = []
-    for arm in arms:
-        for path in sorted((runs / "train").glob(f"{arm}-seed*/history.csv")):
-            seed = path.parent.name.rpartition("-seed")[2]
-            if seed.isdecimal() and path.parent.name == f"{arm}-seed{seed}":
-                history = pd.read_csv(path)
-                history.insert(0, "arm", arm)
-                history.insert(1, "seed", int(seed))
-                tables.append(history)
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+    return tables_of(runs / "train", arms, "history.csv")
 
 
-def reliability(found: Runs, arms: Iterable[str], bins: int = 10) -> pd.DataFrame:
+def reliability(runs: Path, arms: Iterable[str]) -> pd.DataFrame:
     """How much a predicted peak's height says about its error.
 
     Args:
-        found: the runs.
-        arms: to tell of, all seeds of an arm together.
-        bins: of equally many keypoints.
+        runs: folder of the experiment.
+        arms: to tell of.
 
     Returns:
-        One row an arm and bin: its mean `height`, the `median_error` in square roots of the
-        person's area, the number of `keypoints`, and the arm's `rank_correlation` of height and
-        error (Spearman), the same in all of its rows.
+        One row an arm and bin of `hwl.evaluation.evaluate.reliability_table`: its `height`,
+        `median_error` and the arm's `rank_correlation`, means over seeds.
     """
-    rows = []
-    for arm in arms:
-        persons = [p for (name, _), p in found.persons.items() if name == arm]
-        if not persons:
-            continue
-        heights = np.concatenate([p.scores[~np.isnan(p.errors)] for p in persons])
-        errors = np.concatenate([p.errors[~np.isnan(p.errors)] for p in persons])
-        correlation = float(pd.Series(heights).rank().corr(pd.Series(errors).rank()))
-        for part in np.array_split(np.argsort(heights, kind="stable"), bins):
-            if len(part):
-                rows.append(
-                    {
-                        "arm": arm,
-                        "height": float(heights[part].mean()),
-                        "median_error": float(np.median(errors[part])),
-                        "keypoints": len(part),
-                        "rank_correlation": correlation,
-                    }
-                )
-    return pd.DataFrame(rows)
+    table = tables_of(runs / "evaluate", arms, RELIABILITY_FILE)
+    if table.empty:
+        return table
+    means = table.groupby(["arm", "bin"], sort=False).mean().reset_index()
+    return means.drop(columns="seed").rename(columns=lambda name: name.replace(" ", "_"))

@@ -15,11 +15,7 @@ from hwl.data.annotations import Annotations, Boxes, load_detections, load_split
 from hwl.data.crops import box_crop, keypoints_to_input
 from hwl.errors import HwlError
 from hwl.evaluation import evaluate as evaluation
-from hwl.evaluation.evaluate import (
-    Evaluation,
-    evaluate,
-    keypoint_table,
-)
+from hwl.evaluation.evaluate import Evaluation, evaluate, keypoint_table, reliability_table
 from hwl.inference.predictor import Predictor
 from hwl.models import Description, PoseNet
 from hwl.skeletons import LSP, MPII
@@ -178,3 +174,26 @@ def test_the_keypoint_table_has_each_keypoints_errors(annotations: Annotations) 
     assert table["median error"].tolist() == pytest.approx([0, 0, 0.2, *[0] * 11])
     assert table["95 % error"][2] == pytest.approx(0.4)
     assert table["mean similarity"][0] == 1 and 0.1 < table["mean similarity"][2] < 0.9
+
+
+def test_the_reliability_table_sorts_the_annotated_keypoints_by_height(
+    annotations: Annotations,
+) -> None:
+    truth = annotations.keypoints.copy()
+    truth[0, 0, 2] = 0  # not annotated
+    annotations = replace(annotations, keypoints=truth)
+    poses = perfect(annotations, annotations.ground_truth_boxes(), "AP", flip=False).poses
+    poses.scores[:] = np.random.default_rng(0).random(poses.scores.shape)
+    poses.keypoints[:] = truth[:, :, :2]
+    poses.keypoints[:, :, 0] += np.sqrt(annotations.areas)[:, None] * (1 - poses.scores)
+
+    table = reliability_table(annotations, poses, bins=5)
+
+    heights = np.sort(np.delete(poses.scores.ravel(), 0))[::-1]
+    lowest = heights[-len(heights) // 5 :]
+    assert table["bin"].tolist() == [1, 2, 3, 4, 5]
+    assert table["keypoints"].sum() == PERSONS * 14 - 1
+    assert table["height"][0] == pytest.approx(lowest.mean(), rel=1e-5)
+    assert table["median error"][0] == pytest.approx(1 - np.median(lowest), rel=1e-4)
+    assert table["median error"].is_monotonic_decreasing
+    assert table["rank correlation"].tolist() == pytest.approx([-1] * 5)

@@ -113,10 +113,12 @@ def test_the_run_folder_has_numbers_protocols_results_and_origin(
     write_evaluation(tmp_path, config, annotations, found)
 
     names = [
+        "keypoints.csv",
         "keypoints_val_results.json",
         "metrics.json",
         "persons.npz",
         "protocols.csv",
+        "reliability.csv",
         "run.json",
     ]
     assert sorted(path.name for path in tmp_path.iterdir()) == names
@@ -126,7 +128,7 @@ def test_the_run_folder_has_numbers_protocols_results_and_origin(
     with (tmp_path / "protocols.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["boxes"] for row in rows] == ["ground-truth", "ground-truth", "detected"]
-    assert json.loads((tmp_path / names[0]).read_text()) == found[-1].results
+    assert json.loads((tmp_path / names[1]).read_text()) == found[-1].results
     run = read_json(tmp_path / "run.json")
     assert set(run["inputs"]) == {"weights", "annotations", "images", "detections"}
     assert run["config"]["input_width"] == 0 and run["trained"] == {"epochs": 7}

@@ -37,7 +37,7 @@ def evaluated(
     return folder, found[1].poses.keypoints
 
 
-def test_oks_and_errors_are_cocos_of_each_annotated_person(
+def test_oks_is_cocos_of_each_annotated_person(
     evaluated: tuple[Path, np.ndarray], puppets: Path
 ) -> None:
     folder, predicted = evaluated
@@ -53,7 +53,6 @@ def test_oks_and_errors_are_cocos_of_each_annotated_person(
             distance = math.dist(predicted[row, k], truth.keypoints[person, k, :2])
             error = distance / math.sqrt(truth.areas[person])
             similar.append(math.exp(-(error**2) / 2 / (2 * truth.skeleton.sigmas[k]) ** 2))
-            assert persons.errors[row, k] == pytest.approx(error, rel=1e-5)
         assert persons.oks[row] == pytest.approx(np.mean(similar), rel=1e-5)
         assert truth.image_ids[truth.image_index[person]] == persons.image_ids[row]
 
@@ -73,7 +72,7 @@ def test_mean_oks_stands_in_the_row_of_ground_truth_boxes(
 
 
 def test_the_same_persons_give_the_same_bytes(tmp_path: Path) -> None:
-    persons = Persons(*(np.zeros(shape, np.float32) for shape in [3, 3, 3, (3, 2), (3, 2)]))
+    persons = Persons(*(np.zeros(3, np.float32) for _ in range(3)))
 
     for name in ("a.npz", "b.npz"):
         write_persons(tmp_path / name, persons)

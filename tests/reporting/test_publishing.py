@@ -160,6 +160,26 @@ def test_a_path_of_this_machine_is_refused(place: Path, runs: Path) -> None:
         published(runs)
 
 
+def test_an_experiment_is_published_as_far_as_it_is(runs: Path) -> None:
+    for kind in ("train", "evaluate"):
+        run(runs / f"evidence/{kind}/zero-seed0")
+    (runs / "evidence/evaluate/zero-seed0/persons.npz").write_bytes(b"OKS")
+    (runs / "evidence/train/zero-seed0/last.safetensors").write_bytes(b"stays")
+    target = runs.parent / "results"
+
+    found = publish("evidence", runs, target)
+
+    each = ["curves.png", "metrics.json", "run.json"]
+    wanted = [f"train/zero-seed0/{name}" for name in each] + ["runs.csv"]
+    wanted += [f"evaluate/zero-seed0/{name}" for name in [*each, "persons.npz"]]
+    assert sorted(p.relative_to(target / "evidence").as_posix() for p in found) == sorted(wanted)
+
+
+def test_an_experiment_without_runs_is_refused(runs: Path) -> None:
+    with pytest.raises(HwlError, match="has no report: `make reproduce PROFILE=evidence`"):
+        publish("evidence", runs, runs.parent / "results")
+
+
 def test_publishing_again_replaces_the_profile_whole(runs: Path) -> None:
     published(runs)
     (runs.parent / "results/embedded/stale.csv").touch()

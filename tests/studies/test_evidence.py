@@ -52,11 +52,14 @@ def write_run(runs: Path, arm: str, seed: int, mean: float, **changes: object) -
     folder.mkdir(parents=True)
     rng = np.random.default_rng([seed, len(arm)])
     noise = 0.05 * rng.standard_normal(PERSONS)
-    errors = 0.1 * rng.random((PERSONS, 2))
     ids = np.arange(PERSONS)
     oks = (mean + noise - noise.mean()).astype(np.float32)
-    scores = (1 - 5 * errors).astype(np.float32)  # the higher, the better
-    write_persons(folder / "persons.npz", Persons(ids, ids // 2, oks, errors, scores))
+    write_persons(folder / "persons.npz", Persons(ids, ids // 2, oks))
+    errors = pd.DataFrame({"keypoint": ["nose", "knee"], "median error": [0.1, 0.2 + seed]})
+    errors.to_csv(folder / "keypoints.csv", index=False)
+    told = {"bin": [1, 2], "height": [0.2, 0.8 + seed], "median error": [0.3, 0.1]}
+    reliability = pd.DataFrame(told | {"keypoints": [9, 9], "rank correlation": [-0.5, -0.5]})
+    reliability.to_csv(folder / "reliability.csv", index=False)
     protocol = {"boxes": "ground-truth", "flip": True, "input": "128x96", "images": 15}
     numbers = {"OKS": float(mean), "AP": mean - 0.1, "persons": PERSONS}
     (folder / "metrics.json").write_text(json.dumps(protocol | numbers))
@@ -155,12 +158,29 @@ def test_each_run_is_a_row_with_its_origin(design: Design, runs: Path) -> None:
     assert set(table["train_seconds"]) == {7} and set(table["cpu"]) == {"a CPU"}
 
 
-def test_reliability_sorts_keypoints_by_height(design: Design, runs: Path) -> None:
-    table = evidence.reliability(gather(runs / "evaluate", design.arms()), ["zero"], bins=5)
+def test_reliability_is_the_mean_over_the_seeds_of_an_arm(runs: Path) -> None:
+    table = evidence.reliability(runs, ["identity", "zero"])
 
-    assert table["height"].is_monotonic_increasing and table["median_error"].is_monotonic_decreasing
-    assert table["keypoints"].sum() == 4 * PERSONS * 2
-    assert table["rank_correlation"].iloc[0] == pytest.approx(-1)
+    assert table["arm"].tolist() == ["identity", "identity", "zero", "zero"]
+    assert table["height"].tolist() == pytest.approx([0.2, 0.8 + 1.5] * 2)
+    assert table["median_error"].tolist() == pytest.approx([0.3, 0.1] * 2)
+    assert set(table["rank_correlation"]) == {-0.5}
+
+
+def test_keypoints_have_their_mean_error_and_spread_over_seeds(runs: Path) -> None:
+    table = evidence.keypoint_errors(runs, ["zero"]).set_index("keypoint")
+
+    assert table.loc["nose", ["median_error", "median_error_sd"]].tolist() == [0.1, 0]
+    spread = np.std([0, 1, 2, 3], ddof=1)
+    found = table.loc["knee", ["median_error", "median_error_sd"]].tolist()
+    assert found == pytest.approx([1.7, spread])
+
+
+def test_an_arm_has_the_mean_over_its_keypoints_errors(design: Design, runs: Path) -> None:
+    found = evidence.with_errors(gather(runs / "evaluate", design.arms()), runs)
+
+    means = evidence.arm_means(found).set_index("arm")
+    assert means.loc["dense", "median_error"] == pytest.approx((0.15 + 0.65) / 2)
 
 
 def test_curves_have_every_epoch_of_every_run(runs: Path) -> None:
