@@ -53,6 +53,12 @@ def publish(profile: str, runs: Path = RUNS, published: Path = PUBLISHED) -> lis
         path.parent.relative_to(root): Record(path) for path in finished_files(root, "**/run.json")
     }
     experiment = (PROJECT / "profiles" / f"{profile}.smk").is_file()
+    if experiment:  # a training without its test is not finished
+        records = {
+            run: record
+            for run, record in records.items()
+            if run.parent.name != "train" or Path("evaluate") / run.name in records
+        }
     _check(root, records, finished=not (experiment and records))
     partial = target.with_name(target.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)

@@ -163,6 +163,7 @@ def test_a_path_of_this_machine_is_refused(place: Path, runs: Path) -> None:
 def test_an_experiment_is_published_as_far_as_it_is(runs: Path) -> None:
     for kind in ("train", "evaluate"):
         run(runs / f"evidence/{kind}/zero-seed0")
+    run(runs / "evidence/train/zero-seed1")  # not tested yet
     (runs / "evidence/evaluate/zero-seed0/persons.npz").write_bytes(b"OKS")
     (runs / "evidence/train/zero-seed0/last.safetensors").write_bytes(b"stays")
     target = runs.parent / "results"
