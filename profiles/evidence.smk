@@ -23,6 +23,7 @@ LOGS = f"{OUT}/logs"
 STAGES = DESIGN.stages
 MAIN = DESIGN.piloted()
 RUN = "{arm}-seed{seed}"
+WEIGHTS = f"{OUT}/train/{RUN}/last.safetensors"
 TEST = f"{OUT}/evaluate/{RUN}/persons.npz"
 TRACE = f"{OUT}/trace/{{arm}}/trace.csv"
 SEEDS = 100  # more than a stage has
@@ -56,7 +57,13 @@ def absent(path, arms, seed=0):
     return [arm for arm in arms if not Path(path.format(arm=arm, seed=seed)).exists()]
 
 
-UNTRACED = absent(TRACE, DESIGN.trace)
+# A run that was tested elsewhere has no weights here, and cannot be traced.
+UNTRACED = [
+    arm
+    for arm in absent(TRACE, DESIGN.trace)
+    if absent(TEST, [arm]) or not absent(WEIGHTS, [arm])
+]
+TRACED = [arm for arm in DESIGN.trace if arm in UNTRACED or not absent(TRACE, [arm])]
 
 
 def everything(wildcards):
@@ -74,7 +81,7 @@ rule report:
         "the report of {OUT}"
     input:
         everything,
-        expand(TRACE, arm=DESIGN.trace),
+        expand(TRACE, arm=TRACED),
     output:
         page=f"{OUT}/index.html",
         record=f"{OUT}/report/run.json",
@@ -109,10 +116,7 @@ for position, stage, of_seed in [
     for seed in range(stage.seeds)
 ]:
     untested = absent(TEST, stage.arms, of_seed)
-    untrained = [
-        arm for arm in stage.arms if arm in untested or (arm in UNTRACED and of_seed == 0)
-    ]
-    if untrained:
+    if untested:
 
         rule:
             name:
@@ -120,12 +124,12 @@ for position, stage, of_seed in [
             message:
                 "train {wildcards.arm}, seed {wildcards.seed}"
             wildcard_constraints:
-                arm="|".join(map(re.escape, untrained)),
+                arm="|".join(map(re.escape, untested)),
                 seed=str(of_seed),
             input:
                 DESIGN.settings[stage.setting].train["data"],
             output:
-                f"{OUT}/train/{RUN}/last.safetensors",
+                WEIGHTS,
             params:
                 lambda wildcards, output: options(
                     {
@@ -139,8 +143,6 @@ for position, stage, of_seed in [
             shell:
                 "{HWL} train {params} 2>&1 | tee {log}"
 
-    if untested:
-
         rule:
             name:
                 f"test_{stage.name}_seed{of_seed}"
@@ -151,7 +153,7 @@ for position, stage, of_seed in [
                 seed=str(of_seed),
             input:
                 # The last weights and not the best ones, which a test would have chosen.
-                weights=f"{OUT}/train/{RUN}/last.safetensors",
+                weights=WEIGHTS,
                 data=DESIGN.settings[stage.setting].test["data"],
             output:
                 TEST,
@@ -193,11 +195,12 @@ if UNTRACED:
         wildcard_constraints:
             arm="|".join(map(re.escape, UNTRACED)),
         input:
-            f"{OUT}/train/{{arm}}-seed0/last.safetensors",
+            WEIGHTS.replace("{seed}", "0"),
         output:
             TRACE,
         log:
             f"{LOGS}/trace/{{arm}}.log",
+        priority: (len(STAGES) + 1) * SEEDS
         shell:
             "{HWL} evidence trace --output {OUT}/trace/{wildcards.arm} --arm {wildcards.arm} {STEP} 2>&1"
             " | tee {log}"

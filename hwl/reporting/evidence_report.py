@@ -85,6 +85,11 @@ def write_report(config: EvidenceConfig) -> Path:
         for name, figure in evidence_figures.figures_of(tables):
             save(figure, folder, name)
         lacking = evidence.missing(design, found, seeds)
+        lacking += [
+            f"{arm}: what the weighting does over training"
+            for arm in design.trace
+            if not (runs / "trace" / arm / "trace.csv").exists()
+        ]
         told = tables["comparisons"].to_dict("records")
         origin = {name: sorted(set(found.table[name])) for name in ("commit", "clean", "cpu")}
         write_json(folder / "metrics.json", {"comparisons": told, "missing": lacking, **origin})

@@ -27,11 +27,8 @@ def planned(folder: Path) -> list[str]:
 
 @pytest.fixture
 def tested(tmp_path: Path) -> Path:
-    """A folder with the pilot's tests and traces as they are published, without any weights."""
+    """A folder with the pilot's tests as they are published, without any weights."""
     for arm in MAIN:
-        trace = tmp_path / f"runs/evidence/trace/{arm}"
-        trace.mkdir(parents=True)
-        (trace / "trace.csv").touch()
         for seed in range(4):
             run = tmp_path / f"runs/evidence/evaluate/{arm}-seed{seed}"
             run.mkdir(parents=True)
@@ -55,3 +52,13 @@ def test_all_of_the_pilot_is_made_where_nothing_is(tmp_path: Path) -> None:
     trained = [job for job in planned(tmp_path) if job.startswith("train")]
 
     assert sorted(trained) == sorted(f"train {arm}, seed {s}" for arm in MAIN for s in range(4))
+
+
+def test_what_the_weighting_does_is_told_of_runs_whose_weights_are_there(tested: Path) -> None:
+    weights = tested / "runs/evidence/train/identity-seed0/last.safetensors"
+    weights.parent.mkdir(parents=True)
+    weights.touch()
+
+    traces = [job for job in planned(tested) if job.startswith("what")]
+
+    assert traces == ["what the weighting does to identity over training"]
