@@ -28,6 +28,7 @@ from hwl.inference import fused
 from hwl.inference.fused import equalize, fold, gates_as_linear_layers, work_on_phases
 from hwl.models import PoseNet
 from hwl.models.weights import metadata
+from hwl.processor import int8_saturates
 from hwl.progress import progress
 
 INPUT, OUTPUT = "images", "heatmaps"
@@ -153,11 +154,13 @@ def cached_onnx(model: PoseNet, input_size: tuple[int, int], calibration: Tensor
 
 
 def _cache_key(model: PoseNet, input_size: tuple[int, int], calibration: Tensor | None) -> str:
-    """Of the weights, the images of int8, the code of the models and exports, and the packages."""
+    """Of weights, images of int8, code of the models and exports, packages, and processor."""
     parts = [repr((metadata(model), input_size, calibration is not None)).encode()]
     for tensor in (*model.state_dict().values(), calibration):
         if tensor is not None:
             parts.append(tensor.detach().cpu().contiguous().numpy().tobytes())
+    if calibration is not None:
+        parts.append(repr(int8_saturates()).encode())
     for source in (*sorted(Path(models.__file__).parent.glob("*.py")), *SOURCES):
         parts.append(source.read_bytes())
     for package in EXPORTERS if calibration is None else (*EXPORTERS, QUANTIZER):
@@ -220,7 +223,7 @@ def _quantize(content: Any, calibration: Tensor) -> Any:
     batches = progress([{INPUT: image[None].numpy()} for image in calibration], "calibrate")
     with _quiet(), _no_output_widgets():
         import nncf
-        from nncf.quantization.advanced_parameters import QuantizationParameters
+        from nncf.quantization.advanced_parameters import OverflowFix, QuantizationParameters
 
         return nncf.quantize(
             content,
@@ -231,6 +234,8 @@ def _quantize(content: Any, calibration: Tensor) -> Any:
                 names=_float_convolutions(content), types=FLOAT_OPERATORS, validate=False
             ),
             advanced_parameters=nncf.AdvancedQuantizationParameters(
+                # Half the range of weights where products would else saturate, unnoticed.
+                overflow_fix=OverflowFix.ENABLE if int8_saturates() else None,
                 # ONNX Runtime knows no scale a channel for activations.
                 activations_quantization_params=QuantizationParameters(per_channel=False),
                 # It made no difference to AP.

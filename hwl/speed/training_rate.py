@@ -26,6 +26,7 @@ from hwl.errors import HwlError
 from hwl.losses import HeatmapWeightingLoss
 from hwl.models import Description, PoseNet, create_model
 from hwl.paths import PROJECT, in_project
+from hwl.processor import instruction_sets
 from hwl.progress import progress
 from hwl.speed.bench_run import write_bench
 from hwl.speed.config import TrainingRateConfig
@@ -145,8 +146,7 @@ def _step(config: TrainingRateConfig, annotations: Annotations) -> Step:
 
 def _precisions(device: torch.device) -> list[str]:
     """float32, and bfloat16 where it has matrix units: of a GPU, or AMX of an Intel processor."""
-    cpuinfo = Path("/proc/cpuinfo")
-    amx = cpuinfo.exists() and "amx_bf16" in cpuinfo.read_text()
+    amx = "amx_bf16" in instruction_sets()
     if torch.cuda.is_bf16_supported() if device.type == "cuda" else amx:
         return list(PRECISIONS)
     return ["float32"]

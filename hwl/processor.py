@@ -1,0 +1,29 @@
+"""What this machine's processor can do."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+
+CPUINFO = Path("/proc/cpuinfo")
+
+
+def instruction_sets() -> frozenset[str]:
+    """Names of an x86 processor's instruction sets as Linux tells them, such as "amx_bf16".
+
+    Empty on other processors, and elsewhere than on Linux.
+    """
+    if CPUINFO.exists():
+        for line in CPUINFO.read_text().splitlines():
+            if line.startswith("flags"):
+                return frozenset(line.partition(":")[2].split())
+    return frozenset()
+
+
+def int8_saturates() -> bool:
+    """Whether sums of two products of bytes may not fit their 16 bits, as on x86 without VNNI.
+
+    Also True for an x86 processor whose instruction sets are not known.
+    """
+    x86 = platform.machine().lower() in ("x86_64", "amd64")
+    return x86 and not any("vnni" in name for name in instruction_sets())
