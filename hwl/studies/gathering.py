@@ -22,6 +22,9 @@ PROTOCOL = (
     *("test_split", "test_limit", "test_inputs"),
     *("train_data", "train_split", "train_limit", "train_inputs", "precision"),
 )
+# What runs of one seed must share besides. Seeds may come from several machines, and images drawn
+# there differ by rounding between processors.
+PROTOCOL_OF_A_SEED = ("train_images", "test_images")
 # Parameters of the training to tell beside a run's numbers.
 RECIPE = (
     *("train_split", "train_limit", "precision", "model", "weight_function", "sigma", "lr"),
@@ -80,23 +83,26 @@ def _row(metrics: Path, trained: Path) -> dict[str, object]:
     run = read_json(record)
     told, recipe = run.get("config", {}), run.get("trained", {})
     row["test_split"], row["test_limit"] = told.get("split"), told.get("limit")
-    row["test_inputs"] = _data(run)
+    row["test_inputs"], row["test_images"] = _data(run)
     row["train_data"] = Path(str(recipe.get("data", ""))).name
     row |= {name: recipe.get(name) for name in RECIPE}
     row["model_options"] = json.dumps(recipe.get("model_options", {}))
     row |= _origin(run)
     if (trained / "run.json").exists():
-        row["train_inputs"] = _data(read_json(trained / "run.json"))
-        row |= {f"train_{name}": v for name, v in _origin(read_json(trained / "run.json")).items()}
+        training = read_json(trained / "run.json")
+        row["train_inputs"], row["train_images"] = _data(training)
+        row |= {f"train_{name}": value for name, value in _origin(training).items()}
     if (trained / "history.csv").exists():
         row["train_seconds"] = round(float(pd.read_csv(trained / "history.csv")["seconds"].sum()))
     return row
 
 
-def _data(run: Mapping) -> str:
-    """Fingerprints of a run's data, without its weights."""
-    inputs = run.get("inputs", {})
-    return "; ".join(f"{name} {inputs[name]}" for name in sorted(inputs) if name != "weights")
+def _data(run: Mapping) -> tuple[str, str]:
+    """Fingerprints of a run's data without its weights: its files, and its images' contents."""
+    told = {name: f"{name} {value}" for name, value in sorted(run.get("inputs", {}).items())}
+    told.pop("weights", None)
+    images = [told.pop(name) for name in list(told) if name.endswith("images")]
+    return "; ".join(told.values()), "; ".join(images)
 
 
 def _origin(run: Mapping) -> dict[str, object]:
@@ -115,7 +121,13 @@ def check_protocol(table: pd.DataFrame, where: str) -> None:
         table: of `gather`.
         where: the runs are, for the message.
     """
-    for column in PROTOCOL:
+    _check_alike(table, PROTOCOL, where)
+    for _, runs in table.groupby("seed"):
+        _check_alike(runs, PROTOCOL_OF_A_SEED, where)
+
+
+def _check_alike(table: pd.DataFrame, columns: Iterable[str], where: str) -> None:
+    for column in columns:
         if column not in table:
             continue
         values = table[column].astype(str)

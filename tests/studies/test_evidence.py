@@ -137,6 +137,27 @@ def test_runs_of_other_data_or_precision_do_not_compare(
         evidence.comparisons(design, gather(runs / "evaluate", design.arms()))
 
 
+def test_images_drawn_on_two_processors_compare_within_each_seed(
+    design: Design, runs: Path
+) -> None:
+    elsewhere = {"inputs": {"annotations": "val.json sha256:1", "images": "2 files sha256:other"}}
+    write_run(runs, "identity", 4, 0.67, **elsewhere)
+    write_run(runs, "zero", 4, 0.63, **elsewhere)
+
+    table = evidence.comparisons(design, gather(runs / "evaluate", design.arms()))
+
+    assert table.iloc[0]["pairs"] == 5
+
+
+def test_a_seed_tested_on_two_sets_of_images_does_not_compare(design: Design, runs: Path) -> None:
+    inputs = {"annotations": "val.json sha256:1"}
+    write_run(runs, "identity", 4, 0.67, inputs=inputs | {"images": "2 files sha256:other"})
+    write_run(runs, "zero", 4, 0.63, inputs=inputs | {"images": "2 files sha256:same"})
+
+    with pytest.raises(HwlError, match="differ in 'test_images'"):
+        evidence.comparisons(design, gather(runs / "evaluate", design.arms()))
+
+
 def test_what_is_missing_is_named(design: Design, runs: Path) -> None:
     found = gather(runs / "evaluate", design.arms())
 
