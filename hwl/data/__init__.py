@@ -1,1 +1,1 @@
-"""Data: annotation files, person crops and their augmentation, puppets, downloads."""
+"""Data: annotation files, person crops and their augmentation, downloads, conversions."""

@@ -187,18 +187,17 @@ def keypoint_table(annotations: Annotations, keypoints: np.ndarray) -> pd.DataFr
         annotations: ground truth.
         keypoints: (Q, K, 2) predictions in image pixels for its annotated persons, in order.
     """
+    names = annotations.skeleton.keypoints
     errors = keypoint_errors(annotations, keypoints)
-    skeleton = annotations.skeleton
-    similar = keypoint_similarity(errors, skeleton)
-    return pd.DataFrame(
-        {
-            "keypoint": skeleton.keypoints,
-            "annotated": (~np.isnan(errors)).sum(axis=0),
-            "median error": np.nanmedian(errors, axis=0),
-            "95 % error": np.nanpercentile(errors, 95, axis=0),
-            "mean similarity": np.nanmean(similar, axis=0),
-        }
-    )
+    similar = pd.DataFrame(keypoint_similarity(errors, annotations.skeleton), columns=names)
+    found = pd.DataFrame(errors, columns=names)
+    columns = {
+        "annotated": found.count(),
+        "median error": found.median(),
+        "95 % error": found.quantile(0.95),
+        "mean similarity": similar.mean(),
+    }
+    return pd.DataFrame(columns).rename_axis("keypoint").reset_index()
 
 
 def reliability_table(annotations: Annotations, poses: Poses, bins: int = 10) -> pd.DataFrame:

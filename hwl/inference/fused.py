@@ -1,4 +1,4 @@
-"""Exact fused of a trained model: the same function in fewer and cheaper operations.
+"""A trained model fused exactly: the same function in fewer and cheaper operations.
 
 What they save is time on a CPU. A model fused so is for inference alone.
 """

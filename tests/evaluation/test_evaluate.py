@@ -176,6 +176,18 @@ def test_the_keypoint_table_has_each_keypoints_errors(annotations: Annotations) 
     assert table["mean similarity"][0] == 1 and 0.1 < table["mean similarity"][2] < 0.9
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_keypoint_that_nobody_has_annotated_has_no_error(annotations: Annotations) -> None:
+    truth = annotations.keypoints.copy()
+    truth[:, 0, 2] = 0
+    annotations = replace(annotations, keypoints=truth)
+
+    table = keypoint_table(annotations, truth[:, :, :2])
+
+    assert table["annotated"].tolist() == [0, *[PERSONS] * 13]
+    assert table.iloc[0, 2:].isna().all() and table.iloc[1:].notna().all(axis=None)
+
+
 def test_the_reliability_table_sorts_the_annotated_keypoints_by_height(
     annotations: Annotations,
 ) -> None:
