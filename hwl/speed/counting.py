@@ -181,11 +181,11 @@ def count(model: nn.Module, input_size: tuple[int, int]) -> Counts:
     """Count a model at a (height, width) input in pixels with thop, by all rules."""
     parameters = sum(parameter.numel() for parameter in model.parameters())
     image = torch.zeros(1, 3, *input_size)
-    operations = []
-    for rules in (MACS_RULES, MMCV_RULES, TORCHSTAT_RULES):
-        # thop leaves buffers in what it profiles.
-        subject = copy.deepcopy(model).eval()
-        operations.append(int(thop.profile(subject, (image,), custom_ops=rules, verbose=False)[0]))
+    subject = copy.deepcopy(model).eval()  # thop leaves buffers in what it profiles
+    operations = [
+        int(thop.profile(subject, (image,), custom_ops=rules, verbose=False)[0])
+        for rules in (MACS_RULES, MMCV_RULES, TORCHSTAT_RULES)
+    ]
     return Counts(parameters, *operations)
 
 

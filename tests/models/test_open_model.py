@@ -70,7 +70,7 @@ def test_open_model_names_the_last_layer_that_is_not_there(
         open_model(str(tmp_path / "theirs.pth"), "litehrnet18")
 
 
-def test_open_model_refuses_an_unknown_system(peer: PoseNet, tmp_path: Path) -> None:
+def test_open_model_refuses_an_unknown_model(peer: PoseNet, tmp_path: Path) -> None:
     torch.save(peer.state_dict(), tmp_path / "theirs.pth")
 
     with pytest.raises(HwlError, match="'mobilenet' is not one of ours, mobilenetv2"):
@@ -82,7 +82,7 @@ def test_openmmlab_without_a_model_is_refused_with_the_five() -> None:
         open_model("openmmlab")
 
 
-def test_published_weights_are_those_of_the_models_own_system(
+def test_published_weights_are_those_of_the_models_own_name(
     peer: PoseNet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.save(peer.state_dict(), tmp_path / "fetched.pth")

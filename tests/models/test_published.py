@@ -99,7 +99,7 @@ def test_a_name_without_a_hash_tells_none(name: str) -> None:
 
 
 @pytest.mark.parametrize("model", HASHES)
-def test_openmmlab_means_the_file_of_the_system_with_its_hash(
+def test_openmmlab_means_the_file_of_the_model_with_its_hash(
     model: str, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
@@ -15,15 +17,15 @@ from hwl.inference import timing
 from hwl.inference.predictor import Model
 from hwl.skeletons import COCO
 from hwl.speed import comparison, peak
-from hwl.speed.comparison import compare_speed
+from hwl.speed.comparison import Speed, compare_speed
 from hwl.speed.config import SpeedConfig
 
 Prepared = list[tuple[str, str, int, str]]
 
 
-@pytest.fixture
-def prepared(monkeypatch: pytest.MonkeyPatch) -> Prepared:
-    """Stands in for the runtimes: quick models, and a list of what was asked for.
+@contextmanager
+def quick_models() -> Iterator[Prepared]:
+    """Within it, quick models stand in for the runtimes; a list of what was asked for.
 
     Lists model, runtime, threads of torch and device. Heatmaps are the same in all but int8.
     """
@@ -54,13 +56,28 @@ def prepared(monkeypatch: pytest.MonkeyPatch) -> Prepared:
             return "there is no GPU"
         return "it is not installed" if name == "openvino" else ""
 
-    monkeypatch.setattr(comparison, "prepare", prepare)
-    monkeypatch.setattr(comparison, "unavailable", unavailable)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(peak, "MATRIX", {"cpu": 64})
-    monkeypatch.setattr(timing, "BURST", 0.0)
-    monkeypatch.setattr(os, "cpu_count", lambda: 2)
-    return asked
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(comparison, "prepare", prepare)
+        patch.setattr(comparison, "unavailable", unavailable)
+        patch.setattr(torch.cuda, "is_available", lambda: False)
+        patch.setattr(peak, "MATRIX", {"cpu": 64})
+        patch.setattr(timing, "BURST", 0.0)
+        patch.setattr(os, "cpu_count", lambda: 2)
+        yield asked
+
+
+@pytest.fixture
+def prepared() -> Iterator[Prepared]:
+    """What was asked for in a test, of quick models."""
+    with quick_models() as asked:
+        yield asked
+
+
+@pytest.fixture(scope="module")
+def compared() -> tuple[Speed, Prepared]:
+    """A comparison of quick models from which several tests read, and what it asked for."""
+    with quick_models() as asked:
+        return compare_speed(small()), asked
 
 
 def small(**changes: object) -> SpeedConfig:
@@ -72,8 +89,10 @@ def small(**changes: object) -> SpeedConfig:
     return SpeedConfig(**{**values, **changes})
 
 
-def test_every_system_runtime_threads_and_batch_has_a_row(prepared: Prepared) -> None:
-    found = compare_speed(small()).latencies
+def test_every_model_runtime_threads_and_batch_has_a_row(
+    compared: tuple[Speed, Prepared],
+) -> None:
+    found = compared[0].latencies
 
     rows = found[["model", "runtime", "device", "threads", "batch"]].itertuples(index=False)
     assert sorted(tuple(row) for row in rows) == sorted(
@@ -91,10 +110,12 @@ def test_every_system_runtime_threads_and_batch_has_a_row(prepared: Prepared) ->
     assert (found["of peak_rate"].isna() == (found["precision"] == "int8")).all()
 
 
-def test_a_model_is_prepared_once_with_the_threads_of_its_setting(prepared: Prepared) -> None:
-    compare_speed(small())
+def test_a_model_is_prepared_once_with_the_threads_of_its_setting(
+    compared: tuple[Speed, Prepared],
+) -> None:
+    _, asked = compared
 
-    assert sorted(prepared) == sorted(
+    assert sorted(asked) == sorted(
         (model, runtime, threads, "cpu")
         for model in ("ours", "shufflenetv2")
         for runtime in ("eager", "onnxruntime", "openvino-int8")
@@ -125,8 +146,8 @@ def test_small_batches_come_first(prepared: Prepared, monkeypatch: pytest.Monkey
     assert batches == [1, 2, 4]
 
 
-def test_the_peak_rate_is_measured_in_every_setting(prepared: Prepared) -> None:
-    found = compare_speed(small())
+def test_the_peak_rate_is_measured_in_every_setting(compared: tuple[Speed, Prepared]) -> None:
+    found, _ = compared
 
     settings = found.peak_rate[["device", "threads", "batch"]].itertuples(index=False)
     assert [tuple(s) for s in settings] == [
@@ -135,8 +156,8 @@ def test_the_peak_rate_is_measured_in_every_setting(prepared: Prepared) -> None:
     assert (found.peak_rate["GFLOP/s"] > 0).all()
 
 
-def test_agreement_is_with_eager_in_every_setting(prepared: Prepared) -> None:
-    found = compare_speed(small()).agreement
+def test_agreement_is_with_eager_in_every_setting(compared: tuple[Speed, Prepared]) -> None:
+    found = compared[0].agreement
 
     difference = found["difference / largest value"]
     assert (difference[found["runtime"] != "openvino-int8"] == 0).all()
@@ -223,8 +244,10 @@ def test_the_end_to_end_is_of_the_most_threads_and_the_crowded_images(
         assert {"eager", "openvino-int8"} <= set(runtimes)
 
 
-def test_without_data_and_memory_there_are_no_such_tables(prepared: Prepared) -> None:
-    found = compare_speed(small(threads=[1]))
+def test_without_data_and_memory_there_are_no_such_tables(
+    compared: tuple[Speed, Prepared],
+) -> None:
+    found, _ = compared
 
     assert found.end_to_end.empty and found.memory.empty
 
@@ -326,8 +349,8 @@ def test_weights_are_the_same_at_every_run(
     assert sums[0] == sums[1]
 
 
-def test_tables_are_frames_with_units_in_their_columns(prepared: Prepared) -> None:
-    found = compare_speed(small(threads=[1]))
+def test_tables_are_frames_with_units_in_their_columns(compared: tuple[Speed, Prepared]) -> None:
+    found, _ = compared
 
     assert isinstance(found.latencies, pd.DataFrame)
     assert list(found.latencies) == [

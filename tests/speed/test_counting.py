@@ -35,7 +35,7 @@ def counts_of(model: str, size: tuple[int, int]) -> Counts:
         ("litehrnet30", SMALL, 1_763_717, 386_103_648, 423_741_960, 334_703_864),
     ],
 )
-def test_counts_of_a_system_by_all_rules(
+def test_counts_of_a_model_by_all_rules(
     model: str, size: tuple[int, int], parameters: int, macs: int, mmcv: int, torchstat: int
 ) -> None:
     counts = counts_of(model, size)
@@ -115,8 +115,10 @@ def test_torchstat_takes_the_last_run_of_a_module_alone() -> None:
 Run = tuple[nn.Module, torch.Size, torch.Size]
 
 
-def runs_of(model: nn.Module, image: Tensor) -> list[Run]:
-    """Every run of a childless module, with the shapes of its input and its output."""
+@functools.cache
+def runs_of(name: str, size: tuple[int, int]) -> list[Run]:
+    """Every run of a model's childless modules, with the shapes of their input and output."""
+    model = create_model(name)
     runs: list[Run] = []
     for part in model.modules():
         if not list(part.children()):
@@ -124,7 +126,7 @@ def runs_of(model: nn.Module, image: Tensor) -> list[Run]:
                 lambda part, inputs, output: runs.append((part, inputs[0].shape, output.shape))
             )
     with torch.inference_mode():
-        model.eval()(image)
+        model.eval()(torch.zeros(1, 3, *size))
     return runs
 
 
@@ -152,11 +154,9 @@ def mmcv_operations(part: nn.Module, given: torch.Size, made: torch.Size) -> int
 def test_counts_are_the_sums_over_recorded_runs(
     model: str, counter: str, operations: Callable[..., int]
 ) -> None:
-    model = create_model(model)
+    counted = getattr(counts_of(model, (64, 96)), counter)
 
-    counted = getattr(count(model, (64, 96)), counter)
-
-    assert counted == sum(operations(*run) for run in runs_of(model, torch.zeros(1, 3, 64, 96)))
+    assert counted == sum(operations(*run) for run in runs_of(model, (64, 96)))
 
 
 def test_counting_leaves_the_model_as_it_was() -> None:
@@ -217,6 +217,6 @@ def test_nothing_follows_where_the_paper_has_no_figure() -> None:
     assert table["follows from"].tolist() == ["none", "none"]
 
 
-def test_the_table_refuses_an_unknown_system() -> None:
+def test_the_table_refuses_an_unknown_model() -> None:
     with pytest.raises(HwlError, match="'resnet50' is not one of ours"):
         counting_table(["resnet50"], SMALL)
