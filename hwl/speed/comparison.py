@@ -39,7 +39,7 @@ class Speed:
     Attributes:
         latencies: one row a model, runtime, device, threads and batch: median and quartiles in
             ms an image, images a second, how many times faster than eager there, and the share
-            of the peak_rate (float32 alone).
+            of the peak rate (float32 alone).
         peak_rate: GFLOP/s of a float32 matrix product, measured interleaved with each setting.
         agreement: largest difference from eager's heatmaps over their largest value.
         skipped: what could not run, and why.

@@ -1,4 +1,4 @@
-"""The end to end from image files to keypoints, timed stage by stage."""
+"""From image files to keypoints, end to end, timed stage by stage."""
 
 from __future__ import annotations
 

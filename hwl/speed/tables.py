@@ -28,7 +28,7 @@ def with_ratios(
 
     Returns:
         `times` and two columns: eager's median over this one in the same setting, and the time
-        that two operations a multiply-accumulate take at the peak_rate over this one, which is NaN
+        that two operations a multiply-accumulate take at the peak rate over this one, which is NaN
         unless the precision is float32.
     """
     here = [*SETTING, "batch"]

@@ -1,4 +1,4 @@
-"""Exact fused: the same heatmaps, from fewer operations."""
+"""Fused models: the same heatmaps, from fewer operations."""
 
 from __future__ import annotations
 

@@ -60,7 +60,9 @@ def test_a_run_without_the_metric_is_drawn(assert_readable: Callable[[Figure], N
 @pytest.mark.parametrize(
     ("val_split", "expected"), [("val2017", "held-out"), ("train2017", "training persons")]
 )
-def test_the_title_says_whether_the_persons_were_learnt_from(val_split: str, expected: str) -> None:
+def test_the_title_says_whether_the_persons_were_learned_from(
+    val_split: str, expected: str
+) -> None:
     config = TrainConfig(output="o", data="d", val_split=val_split)
 
     figure = training_curves(history([0.1, 0.2, 0.3, 0.4]), config)

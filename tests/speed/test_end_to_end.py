@@ -1,4 +1,4 @@
-"""The end to end from image files to keypoints, timed and the same as prediction."""
+"""From image files to keypoints: timed, and the same as prediction."""
 
 from __future__ import annotations
 

@@ -130,7 +130,7 @@ def test_the_last_epoch_is_always_evaluated(
     assert [record.get("AP") for record in records] == [None, 0.5, 0.5]
 
 
-def test_the_loss_falls_when_a_few_persons_are_learned_by_heart(
+def test_the_loss_falls_when_a_few_persons_are_overfit(
     small_training: MakeConfig, val_metric: Callable[[list[float]], None], tmp_path: Path
 ) -> None:
     val_metric([0.0])
