@@ -73,7 +73,7 @@ def data_lsp(folder: tyro.conf.Positional[Path], output: tyro.conf.Positional[Pa
     """Convert the original Leeds Sports Pose annotations to COCO's layout.
 
     Args:
-        folder: the unpacked lsp_dataset.zip, with keypoints.mat and images/.
+        folder: the unpacked lsp_dataset.zip, with joints.mat and images/.
         output: folder for annotations/.
     """
     from hwl.data.convert import convert_lsp
