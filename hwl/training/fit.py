@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -26,7 +28,7 @@ from hwl.evaluation.pck import check_metric
 from hwl.inference.predictor import Predictor
 from hwl.inference.runtimes import has_compiler
 from hwl.losses import HeatmapWeightingLoss
-from hwl.models import Description, create_model, load_weights
+from hwl.models import Description, PoseNet, create_model, load_weights
 from hwl.models.zoo import check_model
 from hwl.progress import progress
 from hwl.runs.folder import RunFolder
@@ -115,6 +117,7 @@ def train(config: TrainConfig, folder: Path) -> list[dict[str, float]]:
     codec = HeatmapCodec((config.input_height, config.input_width), config.sigma)
 
     join_group()
+    AcceleratorState._reset_state()  # else it keeps the precision of this process's last training
     accelerator = Accelerator(mixed_precision=precision)
     processes = accelerator.num_processes
     inputs = fingerprints(_inputs(config, learned, val))
@@ -158,7 +161,7 @@ def train(config: TrainConfig, folder: Path) -> list[dict[str, float]]:
 
     predictor = Predictor(
         model=run.model,
-        prepared=run.model.forward,  # which is not compiled
+        prepared=partial(PoseNet.forward, run.model),  # neither compiled nor in mixed precision
         codec=codec,
         batch_size=config.batch_size,
     )

@@ -29,6 +29,8 @@ WARM_UPS, STEPS = (1, 2) if DRY else (5, 30)
 
 def measure(size: tuple[int, int], batch: int, half: bool) -> dict[str, object]:
     """The row of an input size, a batch and a precision."""
+    if DEVICE == "cuda":
+        torch.cuda.reset_peak_memory_stats()
     model = create_model("ours").to(DEVICE, memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(model.parameters(), lr=5e-4, fused=True)
     loss_function = HeatmapWeightingLoss()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -107,8 +109,25 @@ def test_a_runtime_that_answers_otherwise_is_refused(
         prepare(ordinary(), "fused", SIZE)
 
 
-def scaled(model: PoseNet) -> PoseNet:
-    model.head.final_layer.weight.mul_(1.001)
+@pytest.mark.parametrize(("error", "refused"), [(3e-3, False), (5e-3, True)])
+def test_a_runtime_is_held_to_the_exactness_that_eager_has_on_the_device(
+    error: float, refused: bool, monkeypatch: pytest.MonkeyPatch, ordinary: Callable[..., PoseNet]
+) -> None:
+    """As on a GPU, where convolutions round to TF32: here eager is 1e-3 off, a runtime more."""
+    model = ordinary()
+    rounded = copy.deepcopy(model)
+    monkeypatch.setattr(runtimes, "_eager", lambda *_: runtimes._run(scaled(rounded, 1 + 1e-3)))
+    exact = runtimes.fold
+    monkeypatch.setattr(runtimes, "fold", lambda model: scaled(exact(model), 1 + error))
+
+    with pytest.raises(HwlError, match="answers otherwise") if refused else nullcontext():
+        prepare(model, "fused", SIZE)
+
+
+def scaled(model: PoseNet, factor: float = 1.001) -> PoseNet:
+    with torch.no_grad():
+        model.head.final_layer.weight.mul_(factor)
+        model.head.final_layer.bias.mul_(factor)
     return model
 
 
@@ -120,6 +139,19 @@ def test_int8_without_calibration_images_is_one_sentence(
 
     with pytest.raises(HwlError, match=f"'{name}' needs images to calibrate int8"):
         ready(ordinary(), name, SIZE, batch_size=1)
+
+
+@pytest.mark.parametrize(("device", "variable"), [("cpu", "CXX"), ("cuda", "CC")])
+def test_compiling_takes_a_compiler_or_a_variable_that_names_one(
+    device: str, variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtimes.shutil, "which", lambda _: None)
+    monkeypatch.delenv(variable, raising=False)
+    assert not runtimes.has_compiler(device)
+
+    monkeypatch.setenv(variable, "icx")
+
+    assert runtimes.has_compiler(device)
 
 
 def test_an_unknown_runtime_is_named_with_the_known_ones(ordinary: Callable[..., PoseNet]) -> None:

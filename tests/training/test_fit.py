@@ -87,19 +87,34 @@ def test_the_weights_say_how_to_use_them_and_what_they_reached(trained: Path) ->
         assert told.protocol.startswith("ground-truth boxes, flip test, quarter-pixel decode")
 
 
-def test_weights_evaluated_without_naming_a_size_give_the_ap_that_they_tell(
-    trained: Path, small_training: MakeConfig, tmp_path: Path
-) -> None:
-    weights, how = trained / "best.safetensors", small_training(tmp_path)
+def assert_weights_reach_what_they_tell(weights: Path, data: str) -> None:
     config = EvaluateConfig(
-        output="run", data=how.data, weights=str(weights), limit=3, workers=0, bootstrap=0
+        output="run", data=data, weights=str(weights), limit=3, workers=0, bootstrap=0
     )
 
     _, (*_, found) = evaluate_weights(config)
 
     told = load_model(weights).description
     assert found.metrics["AP"] == told.metrics["AP"]
+    assert found.metrics["OKS"] == pytest.approx(told.metrics["OKS"], rel=1e-6)
     assert found.sentence() == told.protocol
+
+
+def test_weights_evaluated_without_naming_a_size_reach_what_they_tell(
+    trained: Path, small_training: MakeConfig, tmp_path: Path
+) -> None:
+    assert_weights_reach_what_they_tell(trained / "best.safetensors", small_training(tmp_path).data)
+
+
+def test_trainings_of_one_process_have_each_its_precision_and_reach_what_their_weights_tell(
+    small_training: MakeConfig, tmp_path: Path
+) -> None:
+    for precision in ("no", "bf16"):
+        config = small_training(tmp_path / precision, precision=precision, epochs=1, lr_drops=[])
+        fit(config)
+
+        assert_weights_reach_what_they_tell(tmp_path / precision / "best.safetensors", config.data)
+    assert not same(weights(tmp_path / "no"), weights(tmp_path / "bf16"))
 
 
 @pytest.mark.parametrize(("values", "best"), [([0.5, 0.25], 1), ([0.25, 0.5], 2)])
