@@ -80,7 +80,8 @@ def _fill(folder: Path, config: PuppetConfig, processes: int) -> None:
     except BrokenProcessPool as error:
         raise HwlError(
             f"{config.folder}: a process that draws puppets was killed, most likely because memory "
-            "ran out; end other programs and run again"
+            "ran out; end other programs and run again. A script of yours must call this below "
+            "`if __name__ == '__main__':`, for the processes read it anew"
         ) from error
     train, val = drawn[: config.train_images], drawn[config.train_images :]
     for name, images in (("train2017", train), ("val2017", val)):
