@@ -25,6 +25,7 @@ from hwl.data.dataset import PersonDataset
 from hwl.errors import HwlError
 from hwl.files import replacing
 from hwl.inference import fused
+from hwl.inference.agreement import check_agreement, check_resemblance
 from hwl.inference.fused import equalize, fold, gates_as_linear_layers, work_on_phases
 from hwl.models import PoseNet
 from hwl.models.weights import metadata
@@ -32,9 +33,7 @@ from hwl.processor import int8_saturates
 from hwl.progress import progress
 
 INPUT, OUTPUT = "images", "heatmaps"
-TOLERANCE = 1e-4  # of the largest heatmap value, between a runtime and PyTorch
 CALIBRATION_PERSONS = 128
-CORRELATION = 0.5  # of int8 with float32 heatmaps
 CHECKED = 8  # images that int8 is checked with
 EXPORTERS = ("torch", "onnx", "onnxscript")  # their versions make a difference to a file
 QUANTIZER = "nncf"  # and its to an int8 file
@@ -71,7 +70,7 @@ def onnx_bytes(
     """A model in ONNX, for any number of images of one size.
 
     The model is fused exactly (`hwl.inference.fused`) and checked: ONNX Runtime's answers must be
-    PyTorch's, within TOLERANCE. With `calibration` its convolutions are then quantized to int8,
+    PyTorch's (`check_agreement`). With `calibration` its convolutions are then quantized to int8,
     save those that gain nothing from it and the last, whose heatmaps need precision.
 
     Args:
@@ -173,34 +172,6 @@ def _digest(*parts: bytes) -> str:
     for part in parts:
         digest.update(part)
     return digest.hexdigest()[:32]
-
-
-def largest_difference(answers: Tensor, expected: Tensor) -> float:
-    """Of two tensors of heatmaps, over the largest value expected."""
-    return float((answers - expected).abs().max() / expected.abs().max())
-
-
-def check_agreement(
-    answers: Tensor, expected: Tensor, what: str, tolerance: float = TOLERANCE
-) -> None:
-    """HwlError unless two tensors of heatmaps are equal to a tolerance of the largest value."""
-    difference = largest_difference(answers, expected)
-    if not difference <= tolerance:  # NaN is no agreement either
-        raise HwlError(
-            f"{what} this model answers otherwise than PyTorch, by {difference:.1e} of the "
-            f"largest value (allowed: {tolerance:.1e}): use the runtime 'eager'"
-        )
-
-
-def check_resemblance(answers: Tensor, expected: Tensor, what: str) -> None:
-    """HwlError unless int8 heatmaps are much like float32's: a correlation above CORRELATION."""
-    pair = torch.stack([answers.flatten(), expected.flatten()]).double()
-    correlation = float(torch.corrcoef(pair)[0, 1])
-    if not correlation > CORRELATION:  # NaN is no resemblance either
-        raise HwlError(
-            f"{what} this model answers otherwise in int8 than in float32: their correlation is "
-            f"{correlation:.3f} (needed: {CORRELATION}); use a float32 runtime"
-        )
 
 
 def calibration_crops(folder: Path, split: str, input_size: tuple[int, int]) -> Tensor:

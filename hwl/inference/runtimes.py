@@ -17,20 +17,13 @@ import torch
 from torch import Tensor
 
 from hwl.errors import HwlError
-from hwl.inference.export import (
-    INPUT,
-    TOLERANCE,
-    cached_onnx,
-    check_agreement,
-    largest_difference,
-    missing_packages,
-)
+from hwl.inference.agreement import allowed_difference, check_agreement
+from hwl.inference.export import INPUT, cached_onnx, missing_packages
 from hwl.inference.fused import fold, merge_attention, unroll
 from hwl.inference.predictor import Model
 from hwl.models import PoseNet
 
 Size = tuple[int, int]
-ROUNDINGS = 4  # times eager PyTorch's difference from exact float32 that a runtime may have
 
 
 def prepare(
@@ -128,17 +121,19 @@ def _no_bfloat16(device: str) -> str:
 def _check(
     prepared: Model, model: PoseNet, input_size: Size, device: torch.device, what: str
 ) -> None:
-    """HwlError unless a runtime is as near to exact float32 as eager PyTorch is on the device.
-
-    A GPU's convolutions round to the ten bits of TF32 by default, which moves heatmaps by more than
-    the tolerance. Neither that nor what the user has set of it is the runtime's fault.
-    """
+    """HwlError unless a float32 runtime gives the heatmaps of eager PyTorch."""
     images = torch.randn(1, 3, *input_size, generator=torch.Generator().manual_seed(1))
-    exact = _run(copy.deepcopy(model).eval().cpu())(images)
+    exact = _run(_evaluated(model, torch.device("cpu")))(images)
     there = images.to(device)
-    rounded = largest_difference(_eager(model, input_size, None, device)(there).cpu(), exact)
-    allowed = max(TOLERANCE, ROUNDINGS * rounded)
-    check_agreement(prepared(there).cpu(), exact, what, allowed)
+    eager = _run(_evaluated(model, device))(there).cpu()
+    check_agreement(prepared(there).cpu(), exact, what, allowed_difference(eager, exact))
+
+
+def _evaluated(model: PoseNet, device: torch.device) -> PoseNet:
+    """The model in evaluation mode on a device: itself, or a copy where it is not so."""
+    if model.mean.device.type == device.type and not model.training:
+        return model
+    return copy.deepcopy(model).eval().to(device)
 
 
 class FixedBatches:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 
-from hwl.inference.export import largest_difference
+from hwl.inference.agreement import largest_difference
 from hwl.inference.runtimes import RUNTIMES, prepare
 from hwl.models import MODELS, PoseNet
 

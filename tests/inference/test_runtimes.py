@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
-from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -109,25 +107,8 @@ def test_a_runtime_that_answers_otherwise_is_refused(
         prepare(ordinary(), "fused", SIZE)
 
 
-@pytest.mark.parametrize(("error", "refused"), [(3e-3, False), (5e-3, True)])
-def test_a_runtime_is_held_to_the_exactness_that_eager_has_on_the_device(
-    error: float, refused: bool, monkeypatch: pytest.MonkeyPatch, ordinary: Callable[..., PoseNet]
-) -> None:
-    """As on a GPU, where convolutions round to TF32: here eager is 1e-3 off, a runtime more."""
-    model = ordinary()
-    rounded = copy.deepcopy(model)
-    monkeypatch.setattr(runtimes, "_eager", lambda *_: runtimes._run(scaled(rounded, 1 + 1e-3)))
-    exact = runtimes.fold
-    monkeypatch.setattr(runtimes, "fold", lambda model: scaled(exact(model), 1 + error))
-
-    with pytest.raises(HwlError, match="answers otherwise") if refused else nullcontext():
-        prepare(model, "fused", SIZE)
-
-
-def scaled(model: PoseNet, factor: float = 1.001) -> PoseNet:
-    with torch.no_grad():
-        model.head.final_layer.weight.mul_(factor)
-        model.head.final_layer.bias.mul_(factor)
+def scaled(model: PoseNet) -> PoseNet:
+    model.head.final_layer.weight.mul_(1.001)
     return model
 
 
