@@ -66,13 +66,27 @@ UNTRACED = [
 TRACED = [arm for arm in DESIGN.trace if arm in UNTRACED or not absent(TRACE, [arm])]
 
 
+def lacking_data(stage):
+    """The folders that a stage reads and that are neither there nor drawn."""
+    setting = DESIGN.settings[stage.setting]
+    folders = {setting.train["data"], setting.test["data"]} - DESIGN.puppets.keys()
+    return sorted(folder for folder in folders if not Path(folder).exists())
+
+
+onstart:
+    for stage in STAGES:
+        if lacking_data(stage):
+            print(f"stage {stage.name} is left out: {', '.join(lacking_data(stage))} is not there")
+
+
 def everything(wildcards):
-    """All tests within the budget, which are known when the pilot is done."""
+    """All tests within the budget, which are known when the pilot is done, and that can be made."""
     decided = json.loads(Path(checkpoints.pilot.get().output[0]).read_text())["seeds"]
     return [
         path
         for stage in DESIGN.affordable(decided)
         for path in tests(stage, stage.seeds_of(decided))
+        if Path(path).exists() or not lacking_data(stage)
     ]
 
 

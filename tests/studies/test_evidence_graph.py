@@ -62,3 +62,16 @@ def test_what_the_weighting_does_is_told_of_runs_whose_weights_are_there(tested:
     traces = [job for job in planned(tested) if job.startswith("what")]
 
     assert traces == ["what the weighting does to identity over training"]
+
+
+def test_a_stage_whose_images_are_not_there_is_left_out_and_the_others_are_made(
+    tested: Path,
+) -> None:
+    decided = tested / "runs/evidence/pilot/metrics.json"
+    decided.parent.mkdir()
+    decided.write_text('{"seeds": 4}')
+
+    trained = [job for job in planned(tested) if job.startswith("train")]
+
+    assert "train double, seed 0" in trained
+    assert not [job for job in trained if "lsp" in job or "coco" in job]
