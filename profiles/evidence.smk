@@ -75,8 +75,8 @@ def lacking_data(stage):
 
 onstart:
     for stage in STAGES:
-        if lacking_data(stage):
-            print(f"stage {stage.name} is left out: {', '.join(lacking_data(stage))} is not there")
+        if lacking := lacking_data(stage):
+            print(f"stage {stage.name} is left out: {', '.join(lacking)} is not there")
 
 
 def everything(wildcards):

@@ -1,6 +1,6 @@
 """A trained model fused exactly: the same function in fewer and cheaper operations.
 
-What they save is time on a CPU. A model fused so is for inference alone.
+What it saves is time on a CPU. A model fused so is for inference alone.
 """
 
 from __future__ import annotations

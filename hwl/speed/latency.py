@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hwl.inference.agreement import largest_difference
 from hwl.inference.predictor import Model
 from hwl.inference.runtimes import RUNTIMES
 from hwl.inference.timing import latencies
@@ -101,15 +102,13 @@ def differences(prepared_models: Models, crops: Tensor, batch: int, setting: Set
     }
     rows = []
     for (model, runtime), found in heatmaps.items():
-        eager = heatmaps[model, EAGER]
-        largest = (found - eager).abs().max() / eager.abs().max()
         rows.append(
             {
                 "model": model,
                 "runtime": runtime,
                 "device": setting.device,
                 "threads": setting.threads,
-                "difference / largest value": float(largest),
+                "difference / largest value": largest_difference(found, heatmaps[model, EAGER]),
             }
         )
     return rows
