@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
@@ -13,57 +11,15 @@ import torch
 from torch import Tensor
 
 from hwl.errors import HwlError
-from hwl.inference import timing
 from hwl.inference.predictor import Model
 from hwl.skeletons import COCO
-from hwl.speed import comparison, peak
+from hwl.speed import comparison
 from hwl.speed.comparison import Speed, compare_speed
 from hwl.speed.config import SpeedConfig
 
-Prepared = list[tuple[str, str, int, str]]
+from .quick_models import Prepared, quick_models
 
-
-@contextmanager
-def quick_models() -> Iterator[Prepared]:
-    """Within it, quick models stand in for the runtimes; a list of what was asked for.
-
-    Lists model, runtime, threads of torch and device. Heatmaps are the same in all but int8.
-    """
-    asked: Prepared = []
-
-    def prepare(
-        model: torch.nn.Module,
-        name: str,
-        size: tuple[int, int],
-        calibration: Tensor,
-        device: str,
-    ) -> Model:
-        assert calibration.shape[1:] == (3, *size)
-        asked.append((model.config["name"], name, torch.get_num_threads(), device))
-        error = 0.125 if name.endswith("int8") else 0.0
-
-        def model(images: Tensor) -> Tensor:
-            heatmaps = torch.ones(len(images), 17, size[0] // 4, size[1] // 4)
-            heatmaps[:, 0, 0, 0] += error
-            return heatmaps
-
-        return model
-
-    def unavailable(name: str, device: str) -> str:
-        if name == "nonsense":
-            raise HwlError("runtime 'nonsense' is not one of eager")
-        if device == "cuda":
-            return "there is no GPU"
-        return "it is not installed" if name == "openvino" else ""
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(comparison, "prepare", prepare)
-        patch.setattr(comparison, "unavailable", unavailable)
-        patch.setattr(torch.cuda, "is_available", lambda: False)
-        patch.setattr(peak, "MATRIX", {"cpu": 64})
-        patch.setattr(timing, "BURST", 0.0)
-        patch.setattr(os, "cpu_count", lambda: 2)
-        yield asked
+Compared = tuple[Speed, Prepared]
 
 
 @pytest.fixture
@@ -74,7 +30,7 @@ def prepared() -> Iterator[Prepared]:
 
 
 @pytest.fixture(scope="module")
-def compared() -> tuple[Speed, Prepared]:
+def compared() -> Compared:
     """A comparison of quick models from which several tests read, and what it asked for."""
     with quick_models() as asked:
         return compare_speed(small()), asked
@@ -89,9 +45,7 @@ def small(**changes: object) -> SpeedConfig:
     return SpeedConfig(**{**values, **changes})
 
 
-def test_every_model_runtime_threads_and_batch_has_a_row(
-    compared: tuple[Speed, Prepared],
-) -> None:
+def test_every_model_runtime_threads_and_batch_has_a_row(compared: Compared) -> None:
     found = compared[0].latencies
 
     rows = found[["model", "runtime", "device", "threads", "batch"]].itertuples(index=False)
@@ -110,9 +64,7 @@ def test_every_model_runtime_threads_and_batch_has_a_row(
     assert (found["of peak_rate"].isna() == (found["precision"] == "int8")).all()
 
 
-def test_a_model_is_prepared_once_with_the_threads_of_its_setting(
-    compared: tuple[Speed, Prepared],
-) -> None:
+def test_a_model_is_prepared_once_with_the_threads_of_its_setting(compared: Compared) -> None:
     _, asked = compared
 
     assert sorted(asked) == sorted(
@@ -146,7 +98,7 @@ def test_small_batches_come_first(prepared: Prepared, monkeypatch: pytest.Monkey
     assert batches == [1, 2, 4]
 
 
-def test_the_peak_rate_is_measured_in_every_setting(compared: tuple[Speed, Prepared]) -> None:
+def test_the_peak_rate_is_measured_in_every_setting(compared: Compared) -> None:
     found, _ = compared
 
     settings = found.peak_rate[["device", "threads", "batch"]].itertuples(index=False)
@@ -156,7 +108,7 @@ def test_the_peak_rate_is_measured_in_every_setting(compared: tuple[Speed, Prepa
     assert (found.peak_rate["GFLOP/s"] > 0).all()
 
 
-def test_agreement_is_with_eager_in_every_setting(compared: tuple[Speed, Prepared]) -> None:
+def test_agreement_is_with_eager_in_every_setting(compared: Compared) -> None:
     found = compared[0].agreement
 
     difference = found["difference / largest value"]
@@ -244,9 +196,7 @@ def test_the_end_to_end_is_of_the_most_threads_and_the_crowded_images(
         assert {"eager", "openvino-int8"} <= set(runtimes)
 
 
-def test_without_data_and_memory_there_are_no_such_tables(
-    compared: tuple[Speed, Prepared],
-) -> None:
+def test_without_data_and_memory_there_are_no_such_tables(compared: Compared) -> None:
     found, _ = compared
 
     assert found.end_to_end.empty and found.memory.empty
@@ -349,7 +299,7 @@ def test_weights_are_the_same_at_every_run(
     assert sums[0] == sums[1]
 
 
-def test_tables_are_frames_with_units_in_their_columns(compared: tuple[Speed, Prepared]) -> None:
+def test_tables_are_frames_with_units_in_their_columns(compared: Compared) -> None:
     found, _ = compared
 
     assert isinstance(found.latencies, pd.DataFrame)
