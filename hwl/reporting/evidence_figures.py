@@ -8,13 +8,15 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from hwl.reporting.figures import PALETTE, style, wrapped
 from hwl.studies.paired import paired_interval
 
 BASE_COLOR = "0.55"
+ALIKE = 0.05  # relative difference of multiply-accumulates that are drawn side by side
 VERDICT_COLORS = {"supported": PALETTE[2], "contradicted": PALETTE[1]}
 
 
@@ -39,12 +41,13 @@ def figures_of(tables: Mapping[str, pd.DataFrame]) -> Iterator[tuple[str, Figure
     if "runs" not in given:
         return
     first = given["runs"].iloc[0]
-    how = (
+    protocol = (
         f"{first['boxes']} boxes, {'flip test' if first['flip'] else 'no flip'}, input "
-        f"{first['input']}, {first['images']} images, {first['persons']} persons; last weights"
+        f"{first['input']}, last weights"
     )
+    how = f"{protocol}; {first['images']} images, {first['persons']} persons"
     if "comparisons" in given:
-        yield "forest", forest_plot(given["comparisons"], how)
+        yield "forest", forest_plot(given["comparisons"], protocol)
     if "curves" in given and "OKS" in given["curves"]:
         note = "means and 95 % intervals over seeds; the old validation images"
         arms = given["curves"]["arm"].unique()
@@ -67,9 +70,10 @@ def forest_plot(comparisons: pd.DataFrame, caption: str) -> Figure:
         comparisons: of `hwl.studies.evidence.comparisons`.
         caption: conditions.
     """
-    count = len(comparisons)
-    figure, axis = plt.subplots(figsize=(9, 0.34 * count + 1.8))
-    position = np.arange(count)[::-1]
+    stages = comparisons["stage"].to_numpy()
+    begins = np.append(True, stages[1:] != stages[:-1])
+    position = -np.arange(len(stages)) - 0.7 * np.cumsum(begins)  # room for a stage's name
+    figure, axis = plt.subplots(figsize=(9, 0.34 * -position[-1] + 1.5))
     colors = [VERDICT_COLORS.get(verdict, BASE_COLOR) for verdict in comparisons["verdict"]]
     points = 100 * comparisons[["difference", "low", "high", "boot_low", "boot_high"]].to_numpy()
     axis.hlines(position, points[:, 3], points[:, 4], color=colors, linewidth=1)
@@ -80,9 +84,12 @@ def forest_plot(comparisons: pd.DataFrame, caption: str) -> Figure:
         position,
         [f"{row.arm} - {row.base} ({row.pairs} pairs)" for row in comparisons.itertuples()],
     )
-    stages = comparisons["stage"].to_numpy()
-    for border in np.flatnonzero(stages[1:] != stages[:-1]):
-        axis.axhline(position[border] - 0.5, color="0.8", linewidth=0.8)
+    for row, place in zip(comparisons[begins].itertuples(), position[begins], strict=True):
+        axis.axhline(place + 1.1, color="0.8", linewidth=0.8)
+        said = f" {row.stage}: {row.images} images, {row.persons} persons"
+        side = axis.get_yaxis_transform()
+        axis.text(0, place + 0.95, said, color="0.4", fontsize="x-small", va="top", transform=side)
+    axis.set_ylim(position[-1] - 0.6, position[0] + 1.1)
     right = axis.twinx()
     right.set_ylim(axis.get_ylim())
     right.set_yticks(position, comparisons["verdict"], fontsize="small")
@@ -124,18 +131,31 @@ def learning_bands(curves: pd.DataFrame, metric: str, arms: Sequence[str], capti
 def accuracy_over_macs(arms: pd.DataFrame, caption: str) -> Figure:
     """Mean OKS over multiply-accumulates, one dot an arm; parameters and latency in the legend.
 
+    Dots of nearly the same count are drawn side by side, for their intervals to be seen.
+
     Args:
         arms: columns `arm`, `macs_M`, `parameters_M`, `latency_ms`, `OKS` with `low` and `high`.
         caption: conditions.
     """
     figure, axis = plt.subplots(figsize=(8, 4.4))
     reach = 100 * np.array([arms["OKS"] - arms["low"], arms["high"] - arms["OKS"]])
+    macs = arms["macs_M"].to_numpy()
     for number, row in enumerate(arms.itertuples()):
-        color = PALETTE[number % len(PALETTE)]
-        interval = reach[:, number : number + 1]
-        axis.errorbar(row.macs_M, 100 * row.OKS, interval, color=color, capsize=3, linewidth=1)
-        label = f"{row.arm}: {row.parameters_M:.2f} M parameters, {row.latency_ms:.1f} ms"
-        axis.scatter(row.macs_M, 100 * row.OKS, s=50, color=color, label=label)
+        alike = np.flatnonzero(np.abs(macs / row.macs_M - 1) < ALIKE)
+        aside = np.searchsorted(alike, number) - (len(alike) - 1) / 2
+        label = f"{row.arm}: {row.macs_M:.1f} M, {row.parameters_M:.2f} M parameters, "
+        label += f"{row.latency_ms:.0f} ms"
+        axis.errorbar(
+            row.macs_M + 0.04 * np.ptp(macs) * aside,
+            100 * row.OKS,
+            reach[:, number : number + 1],
+            fmt="o",
+            color=PALETTE[number % len(PALETTE)],
+            capsize=3,
+            linewidth=1,
+            label=label,
+        )
+    axis.margins(x=0.15)
     axis.set(xlabel="multiply-accumulates, M", ylabel="mean OKS, points")
     axis.legend(bbox_to_anchor=(1.01, 1), loc="upper left", fontsize="small")
     axis.set_title(wrapped(caption, figure), fontsize="small", loc="left")
@@ -155,11 +175,19 @@ def reliability_curves(reliability: pd.DataFrame, caption: str) -> Figure:
         correlation = table["rank_correlation"].iloc[0]
         label = f"{arm} (rank correlation {correlation:.2f})"
         axis.plot(table["height"], table["median_error"], "o-", ms=4, color=color, label=label)
-    axis.set(xlabel="height of the predicted peak", yscale="log")
-    axis.set_ylabel("median error / square root of area")
+    axis.set(xlabel="height of the predicted peak", ylabel="median error / square root of area")
+    _logarithmic(axis)
     axis.legend()
     axis.set_title(wrapped(caption, figure), fontsize="small", loc="left")
     return figure
+
+
+def _logarithmic(axis: Axes) -> None:
+    """A logarithmic y axis of less than a decade or two, with plain numbers."""
+    axis.set_yscale("log")
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.yaxis.set_minor_formatter(NullFormatter())
 
 
 # What `hwl.studies.over_training.trace` tells, as axes are named.
@@ -186,8 +214,8 @@ def over_training(traces: Mapping[str, pd.DataFrame], caption: str) -> Figure:
         for color, (arm, table) in zip(PALETTE, traces.items(), strict=False):
             axis.plot(table["step"], table[column], color=color, label=arm)
         axis.set_title(label, fontsize="small", loc="left")
-        if column in ("background_rms", "median_error"):
-            axis.set_yscale("log")
+        if column in ("peak_width", "background_rms", "median_error"):
+            _logarithmic(axis)
     for axis in axes[1]:
         axis.set_xlabel("training step")
     axes[0, 0].legend(fontsize="small")

@@ -104,7 +104,9 @@ def _tables(design: Design, found: Runs, runs: Path) -> dict[str, pd.DataFrame]:
     main = design.piloted().arms
     compared = evidence.comparisons(design, found)
     traces = {
-        path.parent.name: pd.read_csv(path) for path in sorted(runs.glob("trace/*/trace.csv"))
+        arm: pd.read_csv(path)
+        for arm in design.trace
+        if (path := runs / "trace" / arm / "trace.csv").exists()
     }
     drawn = [stage for stage in design.stages if stage.name in SHOWN_STAGES]
     return {
@@ -190,8 +192,12 @@ def as_text(tables: dict[str, pd.DataFrame], lacking: list[str], folder: str) ->
         ("reliability", "Does a peak's height tell its error?"),
     ):
         lines += ["", f"## {title}", "", f"![{title}]({folder}/{name}.png)"]
-    for name, title in (("plan", "Budget"), ("arms", "Arms"), ("comparisons", "Comparisons")):
-        shown = tables[name].to_html(index=False, float_format="{:.4f}".format, na_rep="")
+    for name, title, number in (
+        ("plan", "Budget", "{:.1f}"),
+        ("arms", "Arms", "{:.4f}"),
+        ("comparisons", "Comparisons", "{:.4f}"),
+    ):
+        shown = tables[name].to_html(index=False, float_format=number.format, na_rep="")
         lines += ["", f"## {title}", "", shown]
     lines += ["", "## The paper and here", "", as_markdown(tables["paper_and_here"])]
     lines += ["", f"All runs: `{folder}/runs.csv`."]

@@ -83,10 +83,11 @@ def missing(design: Design, found: Runs, seeds: int) -> list[str]:
 def comparisons(design: Design, found: Runs) -> pd.DataFrame:
     """One row a comparison of the design that two arms' runs allow.
 
-    Columns: stage, arm, base, pairs, the mean OKS of both, their difference with Student's 95 %
-    interval over seeds (`low`, `high`), the verdict, `p`, Holm's `p_holm` within the stage, the
-    bootstrap's interval over seeds and images (`boot_low`, `boot_high`), `correlation` of the two
-    arms over seeds, and difference and interval of the metrics beside it.
+    Columns: stage, arm, base, pairs, test images and persons, the mean OKS of both, their
+    difference with Student's 95 % interval over seeds (`low`, `high`), the verdict, `p`, Holm's
+    `p_holm` within the stage, the bootstrap's interval over seeds and images (`boot_low`,
+    `boot_high`), `correlation` of the two arms over seeds, and difference and interval of the
+    metrics beside it.
 
     Raises:
         HwlError: two arms were tested or trained by another protocol.
@@ -117,6 +118,8 @@ def _comparison(found: Runs, stage: Stage, arm: str, base: str) -> dict[str, obj
         "arm": arm,
         "base": base,
         "pairs": len(seeds),
+        "images": table["images"].iloc[0],
+        "persons": table["persons"].iloc[0],
         "arm_OKS": means[arm].mean(),
         "base_OKS": means[base].mean(),
         "difference": float(interval.mean),

@@ -56,17 +56,18 @@ def gather(evaluations: Path, arms: Iterable[str]) -> Runs:
     Args:
         evaluations: folder of evaluation runs <arm>-seed<seed>; the folder `train` beside it tells
             of their training, where it is there.
-        arms: names.
+        arms: names; the table has them in this order, and of each its seeds in theirs.
 
     Raises:
         HwlError: a run's file is broken.
     """
-    wanted, rows, persons = set(arms), [], {}
-    for path in sorted(evaluations.glob("*-seed*/metrics.json")):
+    wanted, found, rows, persons = list(arms), [], [], {}
+    for path in evaluations.glob("*-seed*/metrics.json"):
         name = NAME.fullmatch(path.parent.name)  # what a killed run left ends otherwise
-        if name is None or name["arm"] not in wanted:
-            continue
-        arm, seed = name["arm"], int(name["seed"])
+        if name and name["arm"] in wanted:
+            found.append((wanted.index(name["arm"]), int(name["seed"]), path))
+    for place, seed, path in sorted(found):
+        arm = wanted[place]
         if (path.parent / PERSONS_FILE).exists():
             persons[arm, seed] = read_persons(path.parent / PERSONS_FILE)
         trained = evaluations.parent / "train" / path.parent.name

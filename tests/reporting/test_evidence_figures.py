@@ -8,10 +8,11 @@ import pandas as pd
 import pytest
 from matplotlib.text import Text
 
-from hwl.reporting.evidence_figures import figures_of, read_tables
+from hwl.reporting.evidence_figures import accuracy_over_macs, figures_of, read_tables
 
 RUN = {"boxes": "ground-truth", "flip": True, "input": "128x96", "images": 9, "persons": 20}
 COMPARED = {"stage": "main", "arm": "identity", "base": "zero", "pairs": 12, "verdict": "supported"}
+COMPARED |= {"images": 9, "persons": 20}
 COMPARED |= {"difference": 0.01, "low": 0.005, "high": 0.015, "boot_low": 0.002, "boot_high": 0.02}
 
 
@@ -47,3 +48,13 @@ def test_a_report_in_the_making_is_none(evidence: Path) -> None:
     (evidence / "report/run.json").unlink()
 
     assert read_tables(str(evidence)) == {}
+
+
+def test_arms_of_nearly_the_same_size_stand_side_by_side_around_it() -> None:
+    given = {"arm": ["none", "full", "dense"], "macs_M": [140.5, 140.7, 360.0], "OKS": [0.6] * 3}
+    given |= {"low": [0.59] * 3, "high": [0.61] * 3, "parameters_M": [3.0] * 3}
+
+    figure = accuracy_over_macs(pd.DataFrame(given | {"latency_ms": [9.0] * 3}), "conditions")
+
+    none, full, dense = (bar.lines[0].get_xdata()[0] for bar in figure.axes[0].containers)
+    assert none < 140 < 141 < full < 155 and dense == 360

@@ -171,6 +171,18 @@ def test_what_is_missing_is_named(design: Design, runs: Path) -> None:
     ]
 
 
+def test_runs_come_in_the_designs_order_and_seeds_by_their_number(
+    design: Design, tmp_path: Path
+) -> None:
+    for arm, seed in (("dense", 0), ("identity", 10), ("identity", 9), ("zero", 0)):
+        write_run(tmp_path, arm, seed, 0.6)
+
+    table = gather(tmp_path / "evaluate", design.arms()).table
+
+    found = list(zip(table["arm"], table["seed"], strict=True))
+    assert found == [("zero", 0), ("identity", 9), ("identity", 10), ("dense", 0)]
+
+
 def test_each_run_is_a_row_with_its_origin(design: Design, runs: Path) -> None:
     table = gather(runs / "evaluate", design.arms()).table
 
@@ -221,6 +233,9 @@ def test_the_figures_show_every_comparison_and_arm(design: Design, runs: Path) -
 
     labels = [label.get_text() for label in forest.axes[0].get_yticklabels()]
     assert labels == ["identity - zero (4 pairs)", "identity - dense (2 pairs)"]
+    stages = [text.get_text().strip() for text in forest.axes[0].texts]
+    conditions = f"15 images, {PERSONS} persons"
+    assert stages == [f"main: {conditions}", f"head: {conditions}"]
     line = bands.axes[0].get_lines()[1]
     assert line.get_ydata() == pytest.approx([np.mean(MEANS["identity"]) / f for f in (2, 1)])
 
