@@ -107,8 +107,8 @@ def accuracy_over_speed(points: pd.DataFrame, conditions: str) -> Figure:
         column = "measured AP" if measured else "paper AP"
         if measured or not ("int8" in kind or "bfloat16" in kind):
             panels.append((kind, column, shown.dropna(subset=[column])))
-    columns = min(len(panels), 3)
-    rows = -(-len(panels) // columns)
+    rows = -(-len(panels) // 3)
+    columns = -(-len(panels) // rows)
     figure, axes = plt.subplots(
         rows, columns, figsize=(3.5 * columns + 0.6, 3.1 * rows + 1), squeeze=False
     )

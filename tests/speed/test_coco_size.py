@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from hwl.data.batches import EpochBatches
 from hwl.data.check import check_split
 from hwl.data.dataset import PersonDataset
 from hwl.data.loading import in_workers
+from hwl.speed.coco_scale import own_memory
 from hwl.speed.coco_size import write_coco_size
 
 MIB = 2**20
@@ -44,8 +44,7 @@ class OwnMemory(Dataset):
 
     def __getitem__(self, item: tuple[int, int]) -> float:
         _ = self.samples[item]
-        usage = Path("/proc/self/smaps_rollup").read_text()
-        return sum(int(kb) for kb in re.findall(r"Private_\w+:\s+(\d+) kB", usage)) / 1024
+        return own_memory()
 
 
 def of_cocos_size(folder: Path) -> Annotations:
@@ -71,10 +70,10 @@ def test_data_loading_processes_share_the_annotations_of_coco(tmp_path: Path) ->
     assert len(train.ids) == 262_400 and len(train.image_ids) == 118_200
     assert sum(array.nbytes for array in arrays) > 100 * MIB
 
-    assert max(own_memory(train)) < 80  # MiB; a copy of the arrays alone would be more
+    assert max(workers_memory(train)) < 80  # MiB; a copy of the arrays alone would be more
 
 
-def own_memory(train: Annotations) -> list[float]:
+def workers_memory(train: Annotations) -> list[float]:
     samples = PersonDataset(train, HeatmapCodec((256, 192)), None, seed=0)
     batches = EpochBatches(len(samples), 4, seed=0)
     batches.start = batches.steps - 6
