@@ -1,4 +1,4 @@
-"""The paper as a graph: every table and figure is a target.
+"""The paper as a graph: every run is a target; its folder holds the tables and figures.
 
     snakemake --cores 2                                       the embedded puppets
     snakemake --cores 2 --configfile profiles/subset.yaml     a COCO-layout folder on a CPU
@@ -100,8 +100,8 @@ rule report:
         "notebooks/6_report.ipynb",
         expand(f"{OUT}/evaluate/{{run}}/notebook.html", run=RUNS),
         expand(f"{OUT}/train/{{run}}/best.safetensors", run=RUNS),
-        [f"{OUT}/evaluate_int8/{run}/notebook.html" for run in RUNS if "int8" in config],
-        [f"{OUT}/ablations/notebook.html"] if "compare" in config else [],
+        [f"{OUT}/evaluate_int8/{run}/notebook.html" for run in RUNS if config.get("int8")],
+        [f"{OUT}/ablations/notebook.html"] if config.get("compare") else [],
         [f"{OUT}/loss_weights/notebook.html"] if "ours" in VARIANTS else [],
         expand(f"{OUT}/{{setting}}/notebook.html", setting=SPEEDS),
     output:
@@ -117,7 +117,7 @@ rule report:
         "{HWL} run 6_report {params} --page {output.page} 2>&1 | tee {log}"
 
 
-if "puppets" in config:
+if config.get("puppets"):
 
     rule puppets:
         message:
@@ -190,7 +190,7 @@ rule evaluate:
         "{ON_GPUS} run 2_evaluate {params} 2>&1 | tee {log}"
 
 
-if "int8" in config:
+if config.get("int8"):
 
     use rule evaluate as evaluate_int8 with:
         message:
@@ -238,7 +238,7 @@ rule loss_weights:
         "{HWL} run 3_loss_weights {params} 2>&1 | tee {log}"
 
 
-if "compare" in config:
+if config.get("compare"):
 
     rule ablations:
         message:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import os
 import sys
@@ -214,7 +215,7 @@ def _end_to_end(
 ) -> list[Row]:
     predictors = [
         Predictor(
-            model=models[name].to(setting.device),
+            model=copy.deepcopy(models[name]).to(setting.device),
             prepared=prepared_models[name, runtime],
             codec=HeatmapCodec((config.input_height, config.input_width)),
             batch_size=batch_size,

@@ -180,7 +180,8 @@ TORCHSTAT_RULES = _rules(
 def count(model: nn.Module, input_size: tuple[int, int]) -> Counts:
     """Count a model at a (height, width) input in pixels with thop, by all rules."""
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    image = torch.zeros(1, 3, *input_size)
+    device = next((parameter.device for parameter in model.parameters()), None)
+    image = torch.zeros(1, 3, *input_size, device=device)
     subject = copy.deepcopy(model).eval()  # thop leaves buffers in what it profiles
     operations = [
         int(thop.profile(subject, (image,), custom_ops=rules, verbose=False)[0])

@@ -18,7 +18,7 @@ from hwl.data.cached import samples_on
 from hwl.data.crops import Augmentation
 from hwl.data.dataset import PersonDataset
 from hwl.progress import progress
-from hwl.speed.bench_run import write_bench
+from hwl.speed.bench_run import bench_run
 from hwl.speed.coco_scale import coco_scale
 from hwl.speed.config import DataRateConfig
 
@@ -39,8 +39,12 @@ def bench_data(config: DataRateConfig) -> dict[str, pd.DataFrame]:
         first way's. With `coco_size` also `coco_size`, from `hwl.speed.coco_scale`.
 
     Raises:
-        HwlError: the data cannot be used, or the crop cache cannot be made.
+        HwlError: the output or the data cannot be used, or the crop cache cannot be made.
     """
+    return bench_run(config, _tables)
+
+
+def _tables(config: DataRateConfig) -> dict[str, pd.DataFrame]:
     annotations = load_split(Path(config.data), config.train_split)
     codec = HeatmapCodec((config.input_height, config.input_width))
     persons = PersonDataset(annotations, codec, Augmentation(), seed=0)
@@ -66,7 +70,6 @@ def bench_data(config: DataRateConfig) -> dict[str, pd.DataFrame]:
     tables = {"data": pd.DataFrame(rows)}
     if config.coco_size:
         tables["coco_size"] = coco_scale()
-    write_bench(config, tables, {"train": annotations.path})
     return tables
 
 

@@ -87,7 +87,7 @@ def training_work(model: nn.Module, input_size: tuple[int, int]) -> Work:
     before = model.training
     try:
         with torch.inference_mode():
-            model.eval()(torch.zeros(1, 3, *input_size))
+            model.eval()(torch.zeros(1, 3, *input_size, device=next(model.parameters()).device))
     finally:
         model.train(before)
         for hook in hooks:
@@ -128,21 +128,22 @@ def profile_trainings(
     """The trainings of a profile, as the graph makes them.
 
     Args:
-        profile: as `check_profile` takes it.
+        profile: as `check_profile` takes it, which says what a recipe must have.
         persons: of the training split, which `train_limit` may cut.
-        boxes: of the validation split.
+        boxes: that a validation predicts in, which `val_limit` may cut.
     """
     for variant, changes in profile["variants"].items():
         recipe = {**profile["recipe"], **changes}
         epochs, every = recipe["epochs"], recipe["evaluate_every"]
         learned = min(persons, recipe.get("train_limit") or persons)
+        predicted = min(boxes, recipe.get("val_limit") or boxes)
         for seed in profile["seeds"].get(variant, [0]):
             yield Training(
                 name=f"{variant}-seed{seed}",
                 model=recipe.get("model", "ours"),
                 options=recipe.get("model_options", {}),
                 input_size=(recipe["input_height"], recipe["input_width"]),
-                images=epochs * learned + -(-epochs // every) * boxes * 2 / 3,
+                images=epochs * learned + -(-epochs // every) * predicted * 2 / 3,
             )
 
 

@@ -28,7 +28,7 @@ from hwl.models import Description, PoseNet, create_model
 from hwl.paths import PROJECT, in_project
 from hwl.processor import instruction_sets
 from hwl.progress import progress
-from hwl.speed.bench_run import write_bench
+from hwl.speed.bench_run import bench_run
 from hwl.speed.config import TrainingRateConfig
 from hwl.speed.peak import large_product
 from hwl.speed.projection import (
@@ -110,8 +110,14 @@ def bench_train(config: TrainingRateConfig) -> dict[str, pd.DataFrame]:
         profile at the fastest precision, and their cost.
 
     Raises:
-        HwlError: the data cannot be used, or the crop cache cannot be made.
+        HwlError: the output, the data or a profile cannot be used, or the crop cache cannot be
+            made.
     """
+    return bench_run(config, _tables)
+
+
+def _tables(config: TrainingRateConfig) -> dict[str, pd.DataFrame]:
+    listed = _listed_trainings()  # before anything is measured
     keep_freed_memory()
     before = torch.get_num_threads()
     if config.threads:
@@ -128,9 +134,8 @@ def bench_train(config: TrainingRateConfig) -> dict[str, pd.DataFrame]:
     tables = {
         "parts": _parts(seconds, config.batch_size),
         "steps": steps,
-        "profiles": _profiles(float(steps["GFLOP/s"].max()), config.price),
+        "profiles": _profiles(listed, float(steps["GFLOP/s"].max()), config.price),
     }
-    write_bench(config, tables, {"train": annotations.path})
     return tables
 
 
@@ -147,7 +152,8 @@ def _step(config: TrainingRateConfig, annotations: Annotations) -> Step:
 def _precisions(device: torch.device) -> list[str]:
     """float32, and bfloat16 where it has matrix units: of a GPU, or AMX of an Intel processor."""
     amx = "amx_bf16" in instruction_sets()
-    if torch.cuda.is_bf16_supported() if device.type == "cuda" else amx:
+    native = torch.cuda.is_bf16_supported(including_emulation=False)
+    if native if device.type == "cuda" else amx:
         return list(PRECISIONS)
     return ["float32"]
 
@@ -214,7 +220,7 @@ def _steps(
     step: Step,
     batch: int,
 ) -> pd.DataFrame:
-    work = training_work(step.model.cpu(), step.codec.input_size).flops * batch / 1e9
+    work = training_work(step.model, step.codec.input_size).flops * batch / 1e9
     rows = []
     for precision, rounds in seconds.items():
         whole = float(np.median([sum(one.values()) - one["data"] for one in rounds]))
@@ -234,16 +240,34 @@ def _steps(
     return pd.DataFrame(rows)
 
 
-def _profiles(rate: float, price: float) -> pd.DataFrame:
+def _listed_trainings() -> dict[str, list[Training]]:
+    """The trainings of each profile that lists some and whose data are known."""
+    found = {}
+    amounts_of = cache(_persons_and_boxes)  # profiles share data
+    for path in sorted((PROJECT / "profiles").glob("*.yaml")):
+        profile = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if not profile.get("variants"):  # speed alone, or the evidence experiment, which is no list
+            continue
+        recipe = profile["recipe"]
+        splits = recipe.get("train_split", "train2017"), recipe.get("val_split", "val2017")
+        if amounts := amounts_of(profile["data"], recipe.get("detections", ""), *splits):
+            try:
+                found[path.stem] = list(profile_trainings(profile, *amounts))
+            except KeyError as error:
+                raise HwlError(f"{path}: 'recipe' has no {error}, which it needs") from error
+    return found
+
+
+def _profiles(listed: Mapping[str, list[Training]], rate: float, price: float) -> pd.DataFrame:
     """What each profile takes on this machine if every model is computed at one rate.
 
     Args:
+        listed: trainings by profile.
         rate: GFLOP/s of training.
         price: of an hour; 0 leaves the cost out.
     """
     rows = []
     known: dict[str, int] = {}  # work by what is trained, which profiles share
-    amounts_of = cache(_persons_and_boxes)  # as they share data
 
     def flops(training: Training) -> int:
         key = repr((training.model, training.options, training.input_size))
@@ -251,29 +275,24 @@ def _profiles(rate: float, price: float) -> pd.DataFrame:
             known[key] = work_of(training).flops
         return known[key]
 
-    for path in sorted((PROJECT / "profiles").glob("*.yaml")):
-        profile = yaml.safe_load(path.read_text(encoding="utf-8"))
-        if not profile.get("variants"):  # speed alone, or the evidence experiment, which is no list
-            continue
-        amounts = amounts_of(profile["data"], profile.get("detections", ""))
-        if amounts is None:
-            continue
-        trainings = list(profile_trainings(profile, *amounts))
+    for name, trainings in listed.items():
         rates = {one.name: 1e9 * rate / flops(one) for one in trainings}
         _, total = hours(trainings, rates, devices=1)
-        row = {"profile": path.stem, "trainings": len(trainings), "hours": total}
+        row = {"profile": name, "trainings": len(trainings), "hours": total}
         rows.append(row | ({"cost": total * price} if price else {}))
     return pd.DataFrame(rows)
 
 
-def _persons_and_boxes(data: str, detections: str) -> tuple[int, int] | None:
-    """Of a profile's data: those of COCO unless it is there; None where nobody knows."""
+def _persons_and_boxes(
+    data: str, detections: str, train_split: str, val_split: str
+) -> tuple[int, int] | None:
+    """Of a recipe's data: those of COCO unless it is there; None where nobody knows."""
     folder = in_project(data)
     try:
-        val = load_split(folder, "val2017")
+        val = load_split(folder, val_split)
         boxes = len(val.annotated())
         if detections:
             boxes = len(load_detections(in_project(detections), val))
-        return len(load_split(folder, "train2017").annotated()), boxes
+        return len(load_split(folder, train_split).annotated()), boxes
     except HwlError:
         return (COCO_PERSONS, COCO_BOXES) if data == "data/coco" else None

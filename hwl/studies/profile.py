@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 Config = type["DataclassInstance"]
 
+# What a recipe must tell, for a notebook's defaults are those of the embedded puppets.
+NEEDED = ("input_height", "input_width", "epochs", "evaluate_every")
+
 # What the graph gives each job itself.
 OWN: dict[Config, tuple[str, ...]] = {
     TrainConfig: ("output", "seed"),
@@ -74,6 +77,10 @@ def check_profile(values: Mapping[str, object]) -> None:
             checked(REPEATS, setting.get(REPEATS, 1), Count)
         for entry, job, given in _jobs(profile):
             _check_job(entry, job, given)
+        for name, changes in profile.variants.items():
+            for needed in NEEDED:
+                if needed not in {**profile.recipe, **changes}:
+                    raise HwlError(f"'recipe' has no '{needed}', which variant '{name}' needs")
     except HwlError as error:
         raise HwlError(f"profile '{values.get('profile', '')}': {error}") from None
 

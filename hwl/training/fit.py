@@ -29,6 +29,7 @@ from hwl.inference.predictor import Predictor
 from hwl.inference.runtimes import has_compiler
 from hwl.losses import HeatmapWeightingLoss
 from hwl.models import Description, PoseNet, create_model, load_weights
+from hwl.models.published import fetch_weights
 from hwl.models.zoo import check_model
 from hwl.progress import progress
 from hwl.runs.folder import RunFolder
@@ -189,7 +190,7 @@ def train(config: TrainConfig, folder: Path) -> list[dict[str, float]]:
                 step_is_done()
                 if run.epoch_step % config.checkpoint_steps == 0 and run.epoch_step < order.steps:
                     run.save()
-            record = run.close_epoch(lr, time.perf_counter() - started)
+            record = run.close_epoch(lr, started)
             if run.epoch % config.evaluate_every == 0 or run.epoch == config.epochs:
                 metrics, protocol = validate(predictor, val, boxes, config, accelerator)
                 record |= metrics
@@ -217,6 +218,8 @@ def _inputs(config: TrainConfig, train: Annotations, val: Annotations) -> dict[s
     inputs |= {"train images": train.folder, "val images": val.folder}
     if config.detections:
         inputs["detections"] = Path(config.detections)
+    if config.init_weights:
+        inputs["init weights"] = fetch_weights(config.init_weights, config.model)
     return inputs
 
 
@@ -240,7 +243,8 @@ def _precision(wanted: str) -> str:
     if wanted != "auto":
         return wanted
     # On a CPU bfloat16 trains this model slower than float32.
-    return "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "no"
+    native = torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
+    return "bf16" if native else "no"
 
 
 def _check_compiler(config: TrainConfig) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import math
+import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -75,9 +76,15 @@ class TrainingState:
         if self.step % CHECK_STEPS == 0:
             self._total_loss()
 
-    def close_epoch(self, lr: float, seconds: float) -> dict[str, float]:
-        """Add the epoch's row to the history."""
-        loss = self._total_loss() / self.epoch_step
+    def close_epoch(self, lr: float, started: float) -> dict[str, float]:
+        """Add the epoch's row to the history.
+
+        Args:
+            lr: of the last step.
+            started: when, by `time.perf_counter`, the epoch began in this process.
+        """
+        loss = self._total_loss() / self.epoch_step  # which waits for a GPU
+        seconds = time.perf_counter() - started
         self.epoch += 1
         record = {
             "epoch": self.epoch,

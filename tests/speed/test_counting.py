@@ -220,3 +220,9 @@ def test_nothing_follows_where_the_paper_has_no_figure() -> None:
 def test_the_table_refuses_an_unknown_model() -> None:
     with pytest.raises(HwlError, match="'resnet50' is not one of ours"):
         counting_table(["resnet50"], SMALL)
+
+
+def test_a_model_is_counted_on_its_own_device() -> None:
+    elsewhere = create_model("ours").to("meta")  # as on a GPU, an image of the CPU is refused
+
+    assert count(elsewhere, (64, 32)) == count(create_model("ours"), (64, 32))

@@ -35,6 +35,15 @@ def test_the_work_of_ours_is_three_forward_passes_of_its_exact_count() -> None:
     assert projection.training_work(create_model("ours"), (256, 192)).flops == 6 * 558_997_088
 
 
+def test_the_work_is_counted_on_the_models_own_device() -> None:
+    elsewhere = create_model("ours").to("meta")  # as on a GPU, an image of the CPU is refused
+    here = create_model("ours")
+
+    work = projection.training_work(elsewhere, (64, 32))
+
+    assert work == projection.training_work(here, (64, 32))
+
+
 @pytest.mark.parametrize(
     ("name", "published"),
     [("mobilenet_v3_large", 2732), ("mobilenet_v2", 2313), ("resnet50", 1218)],
@@ -63,7 +72,7 @@ def test_trainings_are_shared_out_the_longest_first() -> None:
 def test_a_trainings_images_are_those_learned_and_a_third_of_those_predicted() -> None:
     profile = {
         "recipe": {"input_height": 64, "input_width": 32, "epochs": 5, "evaluate_every": 2},
-        "variants": {"ours": {}, "short": {"train_limit": 10, "epochs": 2}},
+        "variants": {"ours": {}, "short": {"train_limit": 10, "val_limit": 3, "epochs": 2}},
         "seeds": {"ours": [0, 3]},
     }
 
@@ -71,7 +80,7 @@ def test_a_trainings_images_are_those_learned_and_a_third_of_those_predicted() -
 
     assert [one.name for one in found] == ["ours-seed0", "ours-seed3", "short-seed0"]
     # Three validations, of which the last is after the last epoch.
-    assert [one.images for one in found] == [500 + 3 * 4, 500 + 3 * 4, 20 + 4]
+    assert [one.images for one in found] == [500 + 3 * 4, 500 + 3 * 4, 20 + 2]
 
 
 def test_the_paper_profile_has_its_nineteen_trainings() -> None:

@@ -78,10 +78,22 @@ def test_hours_are_the_work_of_all_trainings_over_the_rate(
     monkeypatch.setattr(training_rate, "PROJECT", tmp_path)
     one = Training("ours-seed0", "ours", {}, (64, 32), images=2 * 149_813 + 2 * 104_125 * 2 / 3)
 
-    table = training_rate._profiles(rate=50.0, price=0.0)
+    table = training_rate._profiles(training_rate._listed_trainings(), rate=50.0, price=0.0)
 
     seconds = one.images * training_rate.work_of(one).flops / 50e9
     assert table["hours"].tolist() == pytest.approx([seconds / 3600]) and "cost" not in table
+
+
+def test_a_profile_without_its_epochs_is_told_before_anything_is_measured(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "profiles").mkdir()
+    profile = {"data": "data/coco", "recipe": {}, "variants": {"ours": {}}, "seeds": {}}
+    (tmp_path / "profiles/mine.yaml").write_text(yaml.safe_dump(profile))
+    monkeypatch.setattr(training_rate, "PROJECT", tmp_path)
+
+    with pytest.raises(HwlError, match=r"mine\.yaml: 'recipe' has no 'epochs'"):
+        training_rate._listed_trainings()
 
 
 def test_data_that_profiles_share_are_read_once(
@@ -89,7 +101,7 @@ def test_data_that_profiles_share_are_read_once(
 ) -> None:
     (tmp_path / "profiles").mkdir()
     for name in ("one", "other"):
-        profile = {"data": "data/shared", "variants": {"ours": {}}}
+        profile = {"data": "data/shared", "recipe": {}, "variants": {"ours": {}}}
         (tmp_path / f"profiles/{name}.yaml").write_text(yaml.safe_dump(profile))
     read: list[Path] = []
 
@@ -100,7 +112,7 @@ def test_data_that_profiles_share_are_read_once(
     monkeypatch.setattr(training_rate, "PROJECT", tmp_path)
     monkeypatch.setattr(training_rate, "load_split", missing)
 
-    assert training_rate._profiles(rate=50.0, price=0.0).empty
+    assert not training_rate._listed_trainings()
 
     assert len(read) == 1
 

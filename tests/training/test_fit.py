@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from safetensors.torch import load_file
 from hwl.data.annotations import Annotations, Boxes
 from hwl.evaluation.config import EvaluateConfig
 from hwl.evaluation.evaluate import evaluate_weights
-from hwl.models import create_model, load_model
+from hwl.files import read_json
+from hwl.models import create_model, load_model, save_weights
 from hwl.runs.command import relative
 from hwl.skeletons import COCO
 from hwl.training import fit as training
@@ -203,6 +205,30 @@ def test_initial_weights_are_taken_from_a_checkpoint(
     for key in before:
         if key.endswith((".weight", ".bias")):
             torch.testing.assert_close(after[key], before[key], msg=key)
+
+
+def test_a_training_from_other_initial_weights_of_the_same_name_is_made_anew(
+    trained: Path, small_training: MakeConfig, tmp_path: Path
+) -> None:
+    start = tmp_path / "start.safetensors"
+    config = small_training(
+        tmp_path / "run", epochs=1, train_limit=4, lr=1e-12, init_weights=str(start)
+    )
+    shutil.copy(trained / "last.safetensors", start)
+    fit(config)
+    first = weights(tmp_path / "run")
+    told = read_json(tmp_path / "run/run.json")["inputs"]["init weights"]
+    save_weights(load_model(start).apply(_halve), start)
+
+    fit(config)
+
+    assert not same(weights(tmp_path / "run"), first)
+    assert read_json(tmp_path / "run/run.json")["inputs"]["init weights"] != told
+
+
+def _halve(module: torch.nn.Module) -> None:
+    for parameter in module.parameters(recurse=False):
+        parameter.data *= 0.5
 
 
 def test_a_batch_computed_in_parts_gives_the_same_weights(
