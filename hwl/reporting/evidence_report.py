@@ -205,7 +205,11 @@ def as_text(tables: dict[str, pd.DataFrame], lacking: list[str], folder: str) ->
 
 
 def _sentence(row: Any) -> str:
-    return (
+    said = (
         f"{row.verdict}; {100 * row.difference:+.2f} points of mean OKS, 95 % interval "
         f"{100 * row.low:+.2f} to {100 * row.high:+.2f} over {row.pairs} pairs"
     )
+    if (row.low <= 0 <= row.high) != (row.boot_low <= 0 <= row.boot_high):
+        over_images = f"{100 * row.boot_low:+.2f} to {100 * row.boot_high:+.2f}"
+        said += f"; over seeds and images together {over_images}, which says otherwise"
+    return said

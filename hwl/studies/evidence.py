@@ -14,6 +14,7 @@ from hwl.files import read_json
 from hwl.studies.design import Design, Stage
 from hwl.studies.gathering import NAME, Runs, check_protocol, gather, paired, paired_persons
 from hwl.studies.paired import (
+    FEWEST_SEEDS,
     Interval,
     bootstrap_interval,
     holm,
@@ -89,9 +90,13 @@ def comparisons(design: Design, found: Runs) -> pd.DataFrame:
     `boot_high`), `correlation` of the two arms over seeds, and difference and interval of the
     metrics beside it.
 
+    The main arms are compared at the seeds that all of them have. Below FEWEST_SEEDS their verdict
+    is "undecided", as the design says.
+
     Raises:
         HwlError: two arms were tested or trained by another protocol.
     """
+    found = _with_all_main_arms(design, found)
     tables = []
     for stage in design.stages:
         rows = [
@@ -106,12 +111,21 @@ def comparisons(design: Design, found: Runs) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
+def _with_all_main_arms(design: Design, found: Runs) -> Runs:
+    """The runs without those of main arms at seeds that another main arm lacks."""
+    arms = list(design.piloted().arms)
+    seeds = set.intersection(*map(found.seeds, arms))
+    kept = ~found.table["arm"].isin(arms) | found.table["seed"].isin(seeds)
+    return Runs(found.table[kept], found.persons)
+
+
 def _comparison(found: Runs, stage: Stage, arm: str, base: str) -> dict[str, object]:
     table = found.table[found.table["arm"].isin([arm, base])]
     check_protocol(table, f"comparison of {arm} with {base}")
     seeds, differences = paired(found, arm, base, OUTCOME)
     interval = paired_interval(differences)
     boot = _bootstrap(found, arm, base, seeds)
+    undecided = f"undecided: {len(seeds)} of at least {FEWEST_SEEDS} seeds"
     means = table[table["seed"].isin(seeds)].pivot(index="seed", columns="arm", values=OUTCOME)
     row = {
         "stage": stage.name,
@@ -125,7 +139,7 @@ def _comparison(found: Runs, stage: Stage, arm: str, base: str) -> dict[str, obj
         "difference": float(interval.mean),
         "low": float(interval.low),
         "high": float(interval.high),
-        "verdict": verdict(interval),
+        "verdict": undecided if stage.pilot and len(seeds) < FEWEST_SEEDS else verdict(interval),
         "p": paired_p(differences),
         "p_holm": float("nan"),
         "boot_low": boot.low,

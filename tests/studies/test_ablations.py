@@ -167,7 +167,7 @@ def test_no_run_at_all_is_an_error_with_what_to_do(tmp_path: Path) -> None:
 
 
 def test_a_run_without_the_metric_is_named(runs: Path) -> None:
-    with pytest.raises(HwlError, match=r"dense-head-seed0/metrics\.json has no 'PCKh'"):
+    with pytest.raises(HwlError, match=r"mse-seed0/metrics\.json has no 'PCKh'"):
         collect(config(runs, metric="PCKh"))
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from msgspec.structs import replace
 from scipy import stats
 
 from hwl.errors import HwlError
@@ -113,10 +114,30 @@ def test_a_comparison_is_students_over_the_common_seeds(design: Design, runs: Pa
     interval = expected.confidence_interval()
     assert (main["low"], main["high"]) == pytest.approx((interval.low, interval.high))
     assert main["p"] == main["p_holm"] == pytest.approx(expected.pvalue)
-    assert main["verdict"] == "supported" and main["pairs"] == 4
+    assert main["verdict"] == "undecided: 4 of at least 12 seeds" and main["pairs"] == 4
     assert main["boot_low"] < main["difference"] < main["boot_high"]
     assert head["pairs"] == 2 and head["difference"] == pytest.approx(0.0)
     assert main["AP_difference"] == pytest.approx(main["difference"])
+
+
+def test_main_arms_are_compared_at_the_seeds_of_all_and_from_twelve_on_decided(
+    design: Design, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    for seed in range(13):
+        write_run(tmp_path, "zero", seed, 0.6 + 0.001 * rng.standard_normal())
+        write_run(tmp_path, "identity", seed, 0.7)
+    stages = [replace(design.stages[0], arms={"zero": {}, "identity": {}, "placebo": {}})]
+    three = replace(design, stages=stages)
+
+    verdicts = []
+    for seeds in (range(11), (11,)):
+        for seed in seeds:
+            write_run(tmp_path, "placebo", seed, 0.6)
+        found = evidence.comparisons(three, gather(tmp_path / "evaluate", three.arms()))
+        verdicts.append((found["pairs"].item(), found["verdict"].item()))
+
+    assert verdicts == [(11, "undecided: 11 of at least 12 seeds"), (12, "supported")]
 
 
 @pytest.mark.parametrize(
@@ -131,6 +152,7 @@ def test_a_comparison_is_students_over_the_common_seeds(design: Design, runs: Pa
 def test_runs_of_other_data_or_precision_do_not_compare(
     changes: dict, column: str, design: Design, runs: Path
 ) -> None:
+    write_run(runs, "zero", 9, 0.9)
     write_run(runs, "identity", 9, 0.9, **changes)
 
     with pytest.raises(HwlError, match=f"differ in '{column}'.*identity-seed9"):
@@ -247,11 +269,12 @@ def test_the_page_tells_verdicts_of_what_was_measured_and_commands_of_the_rest(
 
     page = paper_and_here(compared, published=tmp_path).set_index("claim")
 
-    assert page.loc["weighting by the target heatmap beats MSE", "verdict"] == "supported"
+    assert page.loc["weighting by the target heatmap beats MSE", "verdict"].startswith("undecided")
     assert page.loc["F(G) = 2G beats MSE", "verdict"] == "not made yet"
     assert page.loc["parameters", "here"] == "3,077,882"
     assert page.loc["GFLOPs of ours, 384x288", "verdict"] == "supported"
-    assert page.loc["GFLOPs of litehrnet18, 256x192", "verdict"] == "contradicted"
+    assert page.loc["GFLOPs of vipnas_mbv3, 256x192", "verdict"] == "contradicted"
+    assert page.loc["GFLOPs of litehrnet18, 256x192", "verdict"].startswith("supported, by another")
     assert page["command"].str.len().gt(0).all()
 
 
