@@ -6,11 +6,13 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
+import filelock
 import pooch
 from tqdm import tqdm
 
@@ -49,21 +51,33 @@ def fetch(
             full, all of which leave the part to the next call; or the file is too long, its hash
             is wrong or it has a fault, which deletes it.
     """
-    if target.exists():
-        if fault := hash_fault(target, sha256_prefix, md5) or fault_of(target):
-            raise HwlError(f"{target} {fault}: remove it and run again to fetch it from {url}")
-        return target
-    part = part_of(target)
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _download(url, part, limit)
-        if fault := hash_fault(part, sha256_prefix, md5) or fault_of(part):
-            part.unlink()
-            raise HwlError(f"what came from {url} {fault} and was deleted: run again")
-        os.replace(part, target)
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with _alone(target):
+                if not target.exists():  # another process may have fetched it meanwhile
+                    part = part_of(target)
+                    _download(url, part, limit)
+                    if fault := hash_fault(part, sha256_prefix, md5) or fault_of(part):
+                        part.unlink()
+                        raise HwlError(f"what came from {url} {fault} and was deleted: run again")
+                    os.replace(part, target)
+                    return target
     except OSError as error:  # the network's errors are HwlError by now: this is the disk's
         raise HwlError(f"cannot write {target} ({error}): make room and run again") from error
+    if fault := hash_fault(target, sha256_prefix, md5) or fault_of(target):
+        raise HwlError(f"{target} {fault}: remove it and run again to fetch it from {url}")
     return target
+
+
+@contextmanager
+def _alone(target: Path) -> Iterator[None]:
+    """Within it, no other process fetches that file; others wait."""
+    with filelock.FileLock(target.with_name(f".{target.name}.lock")) as lock:
+        try:
+            yield
+        finally:
+            Path(lock.lock_file).unlink(missing_ok=True)  # while it is still ours
 
 
 def _download(url: str, part: Path, limit: int) -> None:

@@ -204,6 +204,16 @@ LSP = Skeleton(
 )  # fmt: skip
 
 KNOWN = (COCO, MPII, LSP)
+_SIGMAS = {
+    _spelling(keypoint): sigma
+    for skeleton in reversed(KNOWN)
+    for keypoint, sigma in zip(skeleton.keypoints, skeleton.sigmas, strict=True)
+}
+
+
+def known_sigma(keypoint: str) -> float | None:
+    """OKS sigma of a known skeleton's keypoint of that name in any spelling, else None."""
+    return _SIGMAS.get(_spelling(keypoint))
 
 
 def skeleton_from_category(
@@ -240,7 +250,7 @@ def skeleton_from_category(
             name=name,
             keypoints=tuple(keypoints),
             limbs=tuple((a - 1, b - 1) for a, b in limbs),
-            sigmas=(DEFAULT_SIGMA,) * len(keypoints),
+            sigmas=tuple(known_sigma(keypoint) or DEFAULT_SIGMA for keypoint in keypoints),
             flip_pairs=given,
         )
     )

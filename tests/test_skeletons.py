@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 
 from hwl.errors import HwlError
-from hwl.skeletons import COCO, KNOWN, LSP, MPII, Skeleton, skeleton_from_category
+from hwl.skeletons import (
+    COCO,
+    DEFAULT_SIGMA,
+    KNOWN,
+    LSP,
+    MPII,
+    Skeleton,
+    skeleton_from_category,
+)
 
 every_skeleton = pytest.mark.parametrize("skeleton", KNOWN, ids=lambda skeleton: skeleton.name)
 
@@ -119,7 +127,15 @@ def test_an_unknown_category_becomes_a_new_skeleton() -> None:
     assert skeleton.name == "dog"
     assert skeleton.limbs == ((0, 1), (0, 2))
     assert skeleton.flip.tolist() == [0, 2, 1]
-    assert len(skeleton.sigmas) == 3
+    assert skeleton.sigmas == (DEFAULT_SIGMA,) * 3
+
+
+def test_known_keypoints_keep_their_sigma_in_any_order_and_spelling() -> None:
+    named = ["Right Hip", "nose", "l_ankle", "LEye", "head_top", "fin"]
+
+    skeleton = skeleton_from_category("diver", named, [], flip_pairs=[])
+
+    assert skeleton.sigmas == (0.107, 0.026, 0.089, 0.025, 0.079, DEFAULT_SIGMA)
 
 
 def names(*keypoints: str) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from hwl.data.coco_format import CocoDetection, CocoFile, decode
 from hwl.data.crops import clip_boxes
-from hwl.data.images import read_image
+from hwl.data.images import orientation, read_image
 from hwl.data.validate import check_categories, check_detections, check_persons
 from hwl.errors import HwlError
 from hwl.skeletons import COCO, MPII, Skeleton, skeleton_from_category
@@ -72,10 +72,15 @@ class Annotations:
         path, (width, height) = self.image_path(index), self.image_sizes[index]
         image = read_image(path)
         if image.shape[:2] != (height, width):
+            why = "it is not the image that was annotated; fetch it again or correct the file"
+            if image.shape[:2] == (width, height) and orientation(path) > 1:
+                why = (
+                    "it was annotated turned by its EXIF orientation, which is not applied here; "
+                    "store it upright, without EXIF"
+                )
             raise HwlError(
                 f"{path} is {image.shape[1]}x{image.shape[0]} pixels, {self.path} says "
-                f"{width}x{height}: it is not the image that was annotated; fetch the images again "
-                "or correct the file"
+                f"{width}x{height}: {why}"
             )
         return image
 

@@ -6,9 +6,10 @@ from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 from hwl.data.annotations import Annotations, load_split
-from hwl.data.images import damage
+from hwl.data.images import damage, orientation
 from hwl.errors import HwlError
 from hwl.progress import progress
+from hwl.skeletons import DEFAULT_SIGMA, known_sigma
 
 
 def check_split(data: Path, split: str) -> str:
@@ -19,11 +20,15 @@ def check_split(data: Path, split: str) -> str:
             its annotation says, or the annotation entry that is wrong.
     """
     annotations = load_split(data, split)
+    turned: list[Path] = []
 
     def problem(index: int) -> str | None:
         try:
             annotations.read_image(index)
-            return damage(annotations.image_path(index))
+            path = annotations.image_path(index)
+            if orientation(path) > 1:
+                turned.append(path)
+            return damage(path)
         except HwlError as error:
             return str(error)
 
@@ -33,7 +38,16 @@ def check_split(data: Path, split: str) -> str:
     problems = [text for text in found if text]
     if problems:
         raise HwlError("\n".join([f"{len(problems)} of {count} images are wrong:", *problems]))
-    return f"{split}: {count} images, {_persons(annotations)}\n  flip pairs: {_pairs(annotations)}"
+    lines = [f"{split}: {count} images, {_persons(annotations)}"]
+    lines.append(f"  flip pairs: {_pairs(annotations)}")
+    if unknown := [name for name in annotations.skeleton.keypoints if known_sigma(name) is None]:
+        lines.append(f"  OKS sigma of {DEFAULT_SIGMA}, as none is known: {', '.join(unknown)}")
+    if turned:
+        lines.append(
+            f"  {len(turned)} images have an EXIF orientation, such as {min(turned)}; it is not "
+            "applied, as on COCO: were they annotated upright, store them upright, without EXIF"
+        )
+    return "\n".join(lines)
 
 
 def _persons(annotations: Annotations) -> str:

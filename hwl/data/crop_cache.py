@@ -126,9 +126,10 @@ def open_crop_cache(
 ) -> CropCache:
     """The crop cache of annotated persons, made before where it is missing or does not fit.
 
-    A file's name tells the split, the number of persons, the aspect and a fingerprint of what it
-    is made from. A kill while it is made costs at most the last SAVE_EVERY images. Of several
-    processes one makes it, and the others wait.
+    A file's name tells the data set's folder, the split, the number of persons, the aspect and a
+    fingerprint of what it is made from; an older one with another fingerprint is removed. A kill
+    while it is made costs at most the last SAVE_EVERY images. Of several processes one makes it,
+    and the others wait.
 
     Args:
         folder: where the files are.
@@ -142,7 +143,8 @@ def open_crop_cache(
     parts = crop_parts(annotations, input_size)
     shared = math.gcd(*input_size)
     aspect = f"{input_size[0] // shared}x{input_size[1] // shared}"
-    prefix = f"{annotations.folder.name}-{len(parts)}-{aspect}-"
+    images = annotations.folder.resolve()
+    prefix = f"{images.parent.name}-{images.name}-{len(parts)}-{aspect}-"
     path = folder / f"{prefix}{_fingerprint(annotations, parts)}.npy"
     if not path.exists():
         with _alone(folder, prefix):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from pathlib import Path
 
 import cv2
@@ -15,6 +16,10 @@ from hwl.errors import HwlError
 from hwl.files import replacing
 
 REMEDY = "fetch the images again or correct 'file_name'"
+END_OF_JPEG = b"\xff\xd9"
+# Two bytes that never are within a JPEG's compressed pixels, where 0xff is followed by these only.
+MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+ORIENTATION = 0x0112  # the number of EXIF's tag
 
 
 def read_image(path: Path, upright: bool = False) -> np.ndarray:
@@ -23,7 +28,8 @@ def read_image(path: Path, upright: bool = False) -> np.ndarray:
     Args:
         path: the file.
         upright: turn it by its EXIF orientation, as photographs are looked at. A data set's images
-            are not turned: COCO's annotations are made on the stored pixels.
+            are not turned: COCO's annotations are made on the stored pixels. (OpenCV turns a TIFF
+            always.)
 
     Raises:
         HwlError: the file is missing, cut short, no image or too large to be decoded.
@@ -102,8 +108,25 @@ def _check_pixels(path: Path, data: bytes) -> None:
         pass
 
 
+def orientation(path: Path) -> int:
+    """A file's EXIF orientation; 1, also where it tells none, is upright as stored."""
+    try:
+        with Image.open(path) as image:
+            return int(image.getexif().get(ORIENTATION, 1))
+    except (OSError, ValueError, Image.DecompressionBombError):
+        return 1
+
+
 def _cut_short(data: bytes) -> bool:
-    """Whether a JPEG lacks its end marker; OpenCV 4 fills the missing part with gray."""
-    # Within compressed pixels 0xff is never followed by these bytes.
-    start, end = data.rfind(b"\xff\xda"), data.rfind(b"\xff\xd9")
-    return data.startswith(b"\xff\xd8") and end < start
+    """Whether a JPEG lacks its end marker; OpenCV 4 fills the missing part with gray.
+
+    From marker to marker, for a thumbnail in a segment, or a film after the image, has markers too.
+    """
+    if not data.startswith(b"\xff\xd8") or data.endswith(END_OF_JPEG):
+        return False
+    place = 2
+    while marker := MARKER.search(data, place):
+        if marker[0] == END_OF_JPEG:
+            return False
+        place = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2], "big")
+    return True

@@ -159,6 +159,8 @@ def evaluate_weights(config: EvaluateConfig) -> tuple[Annotations, list[Evaluati
         protocols.append((load_detections(Path(config.detections), annotations), config.flip))
     if not protocols:
         raise HwlError(f"{annotations.path} has no persons: give detected boxes for its images")
+    for boxes, _ in protocols:
+        _check_metric(config.metric, boxes)
     predictor = open_predictor(config.weights, shared_options(config), config.runtime)
     predictor.check_keypoints(annotations, config.weights)
     return annotations, [

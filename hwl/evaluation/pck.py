@@ -24,8 +24,7 @@ def check_metric(annotations: Annotations, metric: str) -> None:
     if metric == "AP":
         return
     lengths = _torsos(annotations) if metric == "PCK" else _heads(annotations)
-    averaged = [name not in NOT_AVERAGED for name in annotations.skeleton.keypoints]
-    if not _counted(truth, lengths)[:, averaged].any():
+    if not _counted(truth, lengths)[:, _averaged(annotations.skeleton)].any():
         raise HwlError(
             f"{annotations.path}: {metric} is undefined, for no person with a torso or head size "
             "has another annotated keypoint; choose another metric"
@@ -48,8 +47,11 @@ def pck(annotations: Annotations, keypoints: np.ndarray) -> dict[str, float]:
     Raises:
         HwlError: the skeleton has no such keypoints, or no person has both.
     """
+    skeleton = annotations.skeleton
     truth = annotations.keypoints[annotations.annotated()]
-    return _share_correct("PCK", annotations.skeleton, keypoints, truth, _torsos(annotations), 0.2)
+    shares = _shares(skeleton, *_near(keypoints, truth, _torsos(annotations), 0.2))
+    averaged = np.array(list(shares.values()))[_averaged(skeleton)]
+    return {"PCK": float(np.nanmean(averaged)), **shares}
 
 
 def _torsos(annotations: Annotations) -> np.ndarray:
@@ -73,17 +75,23 @@ def _torsos(annotations: Annotations) -> np.ndarray:
 def pckh(annotations: Annotations, keypoints: np.ndarray) -> dict[str, float]:
     """MPII's PCKh@0.5: keypoints nearer to the truth than half the head's size.
 
-    Pelvis and thorax do not count in the mean.
-
     Args:
         annotations: ground truth with head sizes.
         keypoints: (Q, K, 2) predictions in image pixels for its annotated persons, in order.
 
+    Returns:
+        "PCKh", the share of all annotated keypoints but pelvis and thorax, as MPII's and mmpose's
+        evaluations have it, and one number a keypoint by name, between 0 and 1.
+
     Raises:
         HwlError: the annotation file has no head sizes.
     """
+    skeleton = annotations.skeleton
     truth = annotations.keypoints[annotations.annotated()]
-    return _share_correct("PCKh", annotations.skeleton, keypoints, truth, _heads(annotations), 0.5)
+    near, counted = _near(keypoints, truth, _heads(annotations), 0.5)
+    averaged = _averaged(skeleton)
+    share = near[:, averaged].sum() / counted[:, averaged].sum()
+    return {"PCKh": float(share), **_shares(skeleton, near, counted)}
 
 
 def _heads(annotations: Annotations) -> np.ndarray:
@@ -103,20 +111,22 @@ def _counted(truth: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     return (truth[:, :, 2] > 0) & (lengths > 0)[:, None]
 
 
-def _share_correct(
-    name: str,
-    skeleton: Skeleton,
-    keypoints: np.ndarray,
-    truth: np.ndarray,
-    lengths: np.ndarray,
-    threshold: float,
-) -> dict[str, float]:
-    """Share of annotated keypoints within `threshold` lengths, by keypoint and on average."""
+def _near(
+    keypoints: np.ndarray, truth: np.ndarray, lengths: np.ndarray, threshold: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """(Q, K) bool: keypoints within `threshold` lengths of the truth, and those that count."""
     distance = np.linalg.norm(keypoints - truth[:, :, :2], axis=2)
     counted = _counted(truth, lengths)
-    correct = (distance <= threshold * lengths[:, None]) & counted
+    return (distance <= threshold * lengths[:, None]) & counted, counted
+
+
+def _shares(skeleton: Skeleton, near: np.ndarray, counted: np.ndarray) -> dict[str, float]:
+    """Share of near keypoints by name, NaN where nobody has the keypoint."""
     with np.errstate(invalid="ignore"):
-        shares = correct.sum(axis=0) / counted.sum(axis=0)
-    by_keypoint = dict(zip(skeleton.keypoints, shares.tolist(), strict=True))
-    averaged = [share for keypoint, share in by_keypoint.items() if keypoint not in NOT_AVERAGED]
-    return {name: float(np.nanmean(averaged)), **by_keypoint}
+        shares = near.sum(axis=0) / counted.sum(axis=0)
+    return dict(zip(skeleton.keypoints, shares.tolist(), strict=True))
+
+
+def _averaged(skeleton: Skeleton) -> list[bool]:
+    """Which keypoints count in the mean."""
+    return [name not in NOT_AVERAGED for name in skeleton.keypoints]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import TypeAlias
@@ -109,12 +110,17 @@ def detect_split(config: DetectConfig, detector: Detector | None = None) -> Path
         The file.
 
     Raises:
-        HwlError: the file is there already, no person is found, or the split or the detector cannot
-            be used.
+        HwlError: the file is there already or cannot be written, no person is found, or the split
+            or the detector cannot be used.
     """
     output = Path(config.output)
     if output.exists():
         raise HwlError(f"{output} is there already: choose another output or move it away")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=output.parent).close()
+    except OSError as error:
+        raise HwlError(f"{output}: cannot be written ({error.strerror})") from error
     annotations = load_split(Path(config.data), config.split)
     if detector is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"

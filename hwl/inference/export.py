@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import filelock
 import pooch
 import torch
 from torch import Tensor
@@ -144,11 +145,13 @@ def cached_onnx(model: PoseNet, input_size: tuple[int, int], calibration: Tensor
             return content
         path.unlink(missing_ok=True)
     content = onnx_bytes(model, input_size, calibration)
-    with replacing(CACHE / f"{key}-{_digest(content)}.onnx") as partial:
-        partial.write_bytes(content)
-    by_age = sorted(CACHE.glob("*.onnx"), key=lambda file: file.stat().st_mtime)
-    for file in by_age[:-KEPT]:
-        file.unlink(missing_ok=True)
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(CACHE / ".lock"):  # of several processes, one writes at a time
+        with replacing(CACHE / f"{key}-{_digest(content)}.onnx") as partial:
+            partial.write_bytes(content)
+        by_age = sorted(CACHE.glob("*.onnx"), key=lambda file: file.stat().st_mtime)
+        for file in by_age[:-KEPT]:
+            file.unlink(missing_ok=True)
     return content
 
 

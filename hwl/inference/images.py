@@ -16,12 +16,17 @@ def as_image(image: str | Path | np.ndarray | PIL.Image.Image) -> np.ndarray:
     """Any image as (H, W, 3) uint8 RGB; files and PIL images upright by their EXIF orientation.
 
     Raises:
-        HwlError: a file cannot be read, or an array is none of an image.
+        HwlError: a file cannot be read, or an array or Pillow's mode is none of an image.
     """
     if isinstance(image, str | Path):
         return read_image(Path(image), upright=True)
     if isinstance(image, PIL.Image.Image):
-        return np.array(PIL.ImageOps.exif_transpose(image).convert("RGB"))
+        upright = PIL.ImageOps.exif_transpose(image)
+        if upright.mode.startswith("I;16"):  # which Pillow would cut off at 255
+            return np.repeat((np.asarray(upright) // 256).astype(np.uint8)[:, :, None], 3, axis=2)
+        if upright.mode in ("I", "F"):
+            raise HwlError(f"an image of Pillow's mode {upright.mode} has no range; make it 8-bit")
+        return np.array(upright.convert("RGB"))
     if image.dtype != np.uint8 or not image.size or image.ndim not in (2, 3):
         raise HwlError(
             f"an image array must be (H, W, 3) uint8 RGB, not {image.shape} {image.dtype}"

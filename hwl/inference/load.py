@@ -66,7 +66,7 @@ def open_predictor(
 ) -> Predictor:
     """What `load` does, with its options as a configuration."""
     model, codec = open_described(weights, how)
-    where = device or default_device(runtime)
+    where = _checked(device) if device else default_device(runtime)
     name, prepared = ready(
         model.to(where),
         runtime,
@@ -83,6 +83,17 @@ def open_predictor(
         batch_size=how.batch_size,
         runtime=name,
     )
+
+
+def _checked(device: str) -> str:
+    """The device; HwlError where PyTorch knows or finds none such."""
+    try:
+        kind = torch.device(device).type
+    except RuntimeError as error:
+        raise HwlError(f"device '{device}' is none of PyTorch's, such as cpu or cuda") from error
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise HwlError(f"device '{device}' needs a GPU, and PyTorch finds none")
+    return device
 
 
 def shared_options(job: object) -> PredictorConfig:

@@ -51,6 +51,10 @@ def predict_files(
     files = find_files(names)
     output = Path(config.output)
     boxes = _given_boxes(config)
+    if isinstance(boxes, dict):
+        for path in files:
+            if path.name not in boxes:
+                raise HwlError(f"{path}: the file of boxes has no entry '{path.name}'")
     reads = {str(path): str(path) for path in files} | {"boxes": config.boxes}
     with new_run(config, {name: path for name, path in reads.items() if path}) as folder:
         predictor = open_predictor(config.weights, shared_options(config), config.runtime)
@@ -94,8 +98,6 @@ def _poses(
 ) -> Iterator[Poses]:
     """Of each frame of a file, CHUNK frames at a time."""
     if isinstance(boxes, dict):
-        if path.name not in boxes:
-            raise HwlError(f"{path}: the file of boxes has no entry '{path.name}'")
         boxes = boxes[path.name]
     try:
         while chunk := list(itertools.islice(frames, CHUNK)):

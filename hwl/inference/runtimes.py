@@ -70,9 +70,9 @@ def prepare(
     except HwlError:
         raise
     except Exception as error:  # engines and compilers fail with exceptions of their own
+        why = ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
         raise HwlError(
-            f"runtime '{name}' cannot run model '{model.config['name']}' here "
-            f"({type(error).__name__}: {str(error).splitlines()[0]}): use 'eager'"
+            f"runtime '{name}' cannot run model '{model.config['name']}' here ({why}): use 'eager'"
         ) from error
     return prepared
 

@@ -46,12 +46,7 @@ def make_puppets(config: PuppetConfig, processes: int | None = None) -> Path:
     made = {field: getattr(config, field) for field in ("train_images", "val_images", "seed")}
     label = msgspec.json.encode({"format": FORMAT, **made})
     if folder.exists():
-        if (folder / LABEL).is_file() and (folder / LABEL).read_bytes() == label:
-            return folder
-        raise HwlError(
-            f"{folder} exists but does not hold the puppets {label.decode()}: "
-            "remove it or set another folder"
-        )
+        return _of_label(folder, label)
     unfinished = folder.with_name(f".{folder.name}.{os.getpid()}")
     shutil.rmtree(unfinished, ignore_errors=True)  # of a killed run that had the same number
     try:
@@ -59,10 +54,23 @@ def make_puppets(config: PuppetConfig, processes: int | None = None) -> Path:
             (unfinished / part).mkdir(parents=True)
         _fill(unfinished, config, processes or os.cpu_count() or 1)
         (unfinished / LABEL).write_bytes(label)
-        unfinished.rename(folder)
+        try:
+            unfinished.rename(folder)
+        except OSError:  # another process may have made it meanwhile
+            return _of_label(folder, label)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return folder
+
+
+def _of_label(folder: Path, label: bytes) -> Path:
+    """The folder; HwlError unless it holds the puppets that the label describes."""
+    if (folder / LABEL).is_file() and (folder / LABEL).read_bytes() == label:
+        return folder
+    raise HwlError(
+        f"{folder} exists but does not hold the puppets {label.decode()}: remove it or set another "
+        "folder"
+    )
 
 
 def _fill(folder: Path, config: PuppetConfig, processes: int) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from hwl.data.check import check_split
 from hwl.errors import HwlError
@@ -34,6 +35,42 @@ def test_the_check_describes_a_good_split(tmp_path: Path) -> None:
         "  left out: 1 are crowds\n"
         "  flip pairs: left_eye - right_eye"
     )
+
+
+def test_the_check_names_keypoints_of_no_known_sigma(tmp_path: Path) -> None:
+    write_split(tmp_path, {"a.png": (20, 10), "b.png": (40, 30)})
+    raw = content()
+    raw["categories"][0]["keypoints"][0] = "beak"
+    (tmp_path / "annotations/person_keypoints_val.json").write_text(json.dumps(raw))
+
+    last = check_split(tmp_path, "val").splitlines()[-1]
+
+    assert last == "  OKS sigma of 0.06, as none is known: beak"
+
+
+def turn(path: Path) -> None:
+    """Give an image an EXIF orientation."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    with Image.open(path) as image:
+        image.save(path, exif=exif)
+
+
+def test_the_check_names_an_image_with_an_orientation(tmp_path: Path) -> None:
+    write_split(tmp_path, {"a.png": (20, 10), "b.png": (40, 30)})
+    turn(tmp_path / "val/b.png")
+
+    last = check_split(tmp_path, "val").splitlines()[-1]
+
+    assert re.match(r"  1 images have an EXIF orientation, such as \S*b\.png", last)
+
+
+def test_an_image_that_was_annotated_turned_is_told_so(tmp_path: Path) -> None:
+    write_split(tmp_path, {"a.png": (20, 10), "b.png": (30, 40)})
+    turn(tmp_path / "val/b.png")
+
+    with pytest.raises(HwlError, match=r"b\.png is 30x40 .* annotated turned by its EXIF"):
+        check_split(tmp_path, "val")
 
 
 def test_the_check_describes_a_list_of_images(tmp_path: Path) -> None:

@@ -76,11 +76,13 @@ def test_training_images_are_shrunk_to_512_pixels_and_validation_images_kept(
 
 def test_persons_are_in_the_pixels_of_the_shrunk_image(subset: Path) -> None:
     train = load_split(subset, "train2017")
-    scale = 385 / 481
+    x_scale, y_scale = 385 / 481, 512 / 640
+    x, y, width, height = PERSON["bbox"]
 
-    assert train.boxes[0].tolist() == [round(value * scale, 2) for value in PERSON["bbox"]]
-    assert train.areas[0] == pytest.approx(64000 * scale**2, abs=1e-3)
-    assert train.keypoints[0, 16].tolist() == [round(301 * scale, 1), round(402 * scale, 1), 1]
+    expected = [x * x_scale, y * y_scale, width * x_scale, height * y_scale]
+    assert train.boxes[0].tolist() == [round(value, 2) for value in expected]
+    assert train.areas[0] == pytest.approx(64000 * x_scale * y_scale, abs=1e-3)
+    assert train.keypoints[0, 16].tolist() == [round(301 * x_scale, 1), round(402 * y_scale, 1), 1]
     assert train.keypoints[0, 1].tolist() == [0, 0, 0]
 
 

@@ -252,3 +252,16 @@ def test_a_process_that_starts_anew_maps_the_file_instead_of_taking_a_copy(
 
     assert len(sent) < cache.pixels.size / 10
     np.testing.assert_array_equal(pickle.loads(sent)[1], cache[1])
+
+
+def test_two_data_sets_have_each_its_file_in_one_folder(
+    annotations: Annotations, tmp_path: Path
+) -> None:
+    shutil.copytree(annotations.folder, tmp_path / "other/train2017")
+    (tmp_path / "other/train2017" / annotations.file_names[0]).touch()
+    other = replace(annotations, folder=tmp_path / "other/train2017")
+    others = replace(other, keypoints=few(annotations))
+
+    paths = [open_crop_cache(tmp_path / "cache", one, SIZE).path for one in (annotations, others)]
+
+    assert all(path.exists() for path in paths) and paths[0] != paths[1]

@@ -5,6 +5,7 @@ import io
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,13 @@ def test_fetch_does_not_fetch_what_is_there(server: Server) -> None:
     server.get(md5=MD5)
 
     assert server.ranges == []
+
+
+def test_of_two_that_fetch_a_file_at_once_one_fetches_and_the_other_waits(server: Server) -> None:
+    with ThreadPool(2) as pool:
+        found = pool.map(lambda _: server.get(md5=MD5), range(2))
+
+    assert found == [CONTENT, CONTENT] and len(server.ranges) == 1
 
 
 def test_fetch_refuses_and_keeps_a_wrong_file_of_the_user(server: Server) -> None:

@@ -105,6 +105,27 @@ def test_a_jpeg_with_bytes_after_its_end_is_read(tmp_path: Path) -> None:
     assert_is_two_colors(tmp_path / "a.jpg")
 
 
+def test_a_film_after_a_jpeg_is_not_taken_for_its_end(tmp_path: Path) -> None:
+    two_colors().save(tmp_path / "a.jpg")
+    with (tmp_path / "a.jpg").open("ab") as file:
+        file.write(b"film \xff\xd9 film \xff\xda film")
+
+    assert_is_two_colors(tmp_path / "a.jpg")
+
+
+def test_a_jpeg_cut_short_after_its_thumbnail_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two_colors().save(tmp_path / "a.jpg", comment=b"thumbnail \xff\xda ... \xff\xd9")
+    whole = (tmp_path / "a.jpg").read_bytes()
+    gray = np.full((40, 60, 3), 128, np.uint8)
+    monkeypatch.setattr(cv2, "imdecode", lambda data, flags: gray)
+    (tmp_path / "a.jpg").write_bytes(whole[: whole.rfind(b"\xff\xda")])
+
+    with pytest.raises(HwlError, match=r"a\.jpg: cannot be decoded"):
+        read_image(tmp_path / "a.jpg")
+
+
 def noise(width: int = 120, height: int = 90) -> Image.Image:
     rng = np.random.default_rng(0)
     return Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8))

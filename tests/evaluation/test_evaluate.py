@@ -15,7 +15,14 @@ from hwl.data.annotations import Annotations, Boxes, load_detections, load_split
 from hwl.data.crops import box_crop, keypoints_to_input
 from hwl.errors import HwlError
 from hwl.evaluation import evaluate as evaluation
-from hwl.evaluation.evaluate import Evaluation, evaluate, keypoint_table, reliability_table
+from hwl.evaluation.config import EvaluateConfig
+from hwl.evaluation.evaluate import (
+    Evaluation,
+    evaluate,
+    evaluate_weights,
+    keypoint_table,
+    reliability_table,
+)
 from hwl.inference.predictor import Predictor
 from hwl.models import Description, PoseNet
 from hwl.skeletons import LSP, MPII
@@ -209,3 +216,18 @@ def test_the_reliability_table_sorts_the_annotated_keypoints_by_height(
     assert table["median error"][0] == pytest.approx(1 - np.median(lowest), rel=1e-4)
     assert table["median error"].is_monotonic_decreasing
     assert table["rank correlation"].tolist() == pytest.approx([-1] * 5)
+
+
+def test_pck_with_detections_is_refused_before_the_weights_are_read(data: Path) -> None:
+    detections = write_detections(data)
+    config = EvaluateConfig(
+        weights="none",
+        data=str(data),
+        split="val",
+        detections=str(detections),
+        metric="PCK",
+        output="out",
+    )
+
+    with pytest.raises(HwlError, match="PCK is defined on ground-truth boxes"):
+        evaluate_weights(config)

@@ -136,3 +136,13 @@ def test_no_person_at_all_is_an_error_and_no_file(puppets: Path, tmp_path: Path)
         detect_split(config, lambda image: (np.zeros((0, 4)), np.zeros(0)))
 
     assert not (tmp_path / "found.json").exists()
+
+
+def test_a_place_that_cannot_be_written_is_told_before_anything_is_detected(
+    puppets: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    config = DetectConfig(data=str(puppets), output=str(tmp_path / "file/found.json"))
+
+    with pytest.raises(HwlError, match=r"file/found\.json: cannot be written"):
+        detect_split(config, lambda image: pytest.fail("detected"))

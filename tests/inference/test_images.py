@@ -65,3 +65,18 @@ def test_a_gray_array_becomes_rgb() -> None:
 def test_boxes_without_area_in_the_image_are_refused(boxes: object) -> None:
     with pytest.raises(HwlError, match="box"):
         checked_boxes(boxes, np.zeros((80, 100, 3), np.uint8))
+
+
+def test_a_16_bit_image_of_pillow_is_that_of_its_file(tmp_path: Path) -> None:
+    values = np.arange(0, 60000, 1000, dtype=np.uint16).reshape(6, 10)
+    PIL.Image.fromarray(values).save(tmp_path / "a.png")
+
+    found = as_image(PIL.Image.open(tmp_path / "a.png"))
+
+    np.testing.assert_array_equal(found, as_image(tmp_path / "a.png"))
+    assert found.max() == 59000 // 256
+
+
+def test_an_image_of_floats_is_refused() -> None:
+    with pytest.raises(HwlError, match="mode F has no range"):
+        as_image(PIL.Image.new("F", (9, 9)))

@@ -215,3 +215,16 @@ def test_an_int8_file_is_written_with_calibration_images(
     assert abs(float(crops.mean())) < 3 and float(crops.min()) < 0  # normalized
     assert (tmp_path / "net.onnx").read_bytes() == b"file"
     assert [path.name for path in tmp_path.glob("net*")] == ["net.onnx"]
+
+
+@pytest.mark.parametrize(
+    ("device", "message"),
+    [("gpu", "device 'gpu' is none of PyTorch's"), ("cuda", "needs a GPU, and PyTorch finds none")],
+)
+def test_a_device_that_is_not_there_is_one_error(
+    weights: Path, monkeypatch: pytest.MonkeyPatch, device: str, message: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+    with pytest.raises(HwlError, match=message):
+        load(weights, device=device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -147,7 +148,7 @@ def test_boxes_come_from_a_file_by_the_images_names(tmp_path: Path, weights: Pat
     assert [person["image_id"] for person in results(tmp_path / "output")[0]] == [1]
     boxes.write_text(json.dumps({"a.jpg": [BOXES[0]]}))
     with pytest.raises(HwlError, match=r"b\.jpg: the file of boxes has no entry 'b\.jpg'"):
-        run(weights, tmp_path / "other", *paths, boxes=str(boxes))
+        run(tmp_path / "no weights are read", tmp_path / "other", *paths, boxes=str(boxes))
     boxes.write_text('{"a.jpg": [[1, 2]]}')
     with pytest.raises(HwlError, match=r"boxes\.json: must be JSON like"):
         run(weights, tmp_path / "other", *paths, boxes=str(boxes))
@@ -283,3 +284,11 @@ def test_a_name_that_stands_for_no_image_is_refused(
 def test_a_box_outside_an_image_names_the_image(tmp_path: Path, weights: Path) -> None:
     with pytest.raises(HwlError, match=r"a\.jpg: box \[500.* has no area within the image"):
         run(weights, tmp_path / "o", *images_in(tmp_path, "a.jpg"), box=[(500, 0, 5, 5)])
+
+
+def test_a_video_whose_name_is_not_utf_8_is_one_error(tmp_path: Path, weights: Path) -> None:
+    path = Path(os.fsdecode(bytes(tmp_path / "clip") + b"\xff.avi"))
+    path.write_bytes(b"film")
+
+    with pytest.raises(HwlError, match="the name is not UTF-8; rename it"):
+        run(weights, tmp_path / "output", tmp_path, whole_image=True)

@@ -166,18 +166,28 @@ def test_a_gpus_runtime_says_that_it_is_for_a_gpu(ordinary: Callable[..., PoseNe
         prepare(ordinary(), "cuda-graph", SIZE)
 
 
+@pytest.mark.parametrize(
+    ("failure", "said"),
+    [
+        (RuntimeError("no such kernel\nand a long trace"), "RuntimeError: no such kernel"),
+        (AssertionError(), "AssertionError"),
+    ],
+)
 def test_an_engines_own_failure_is_one_sentence(
-    monkeypatch: pytest.MonkeyPatch, ordinary: Callable[..., PoseNet]
+    monkeypatch: pytest.MonkeyPatch,
+    ordinary: Callable[..., PoseNet],
+    failure: Exception,
+    said: str,
 ) -> None:
     def fail(_: PoseNet) -> PoseNet:
-        raise RuntimeError("no such kernel\nand a long trace")
+        raise failure
 
     monkeypatch.setattr(runtimes, "fold", fail)
 
     with pytest.raises(HwlError) as caught:
         prepare(ordinary(), "fused", SIZE)
 
-    assert "cannot run model 'ours' here (RuntimeError: no such kernel)" in str(caught.value)
+    assert f"cannot run model 'ours' here ({said}): use 'eager'" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 

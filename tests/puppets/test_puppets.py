@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -284,6 +285,17 @@ def test_finished_folder_is_left_as_it_is(folder: Path) -> None:
     again = make_puppets(PuppetConfig(str(folder), 20, 60, seed=7))
     assert again == folder and marked.exists()
     marked.unlink()
+
+
+def test_of_two_makers_at_once_the_later_takes_the_folder_of_the_first(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = tmp_path / "puppets"
+    monkeypatch.setattr(dataset, "_fill", lambda *_: shutil.copytree(folder, made))
+
+    assert make_puppets(PuppetConfig(str(made), 20, 60, seed=7)) == made
+
+    assert contents(made) == contents(folder)
 
 
 def test_folder_of_another_config_is_refused(folder: Path) -> None:
