@@ -49,10 +49,11 @@ def protocol_bars(protocols: pd.DataFrame, metric: str, subject: str) -> Figure:
     axis.set(xlabel=metric, xlim=(0, 1))
     interval = " Lines: 95 % bootstrap intervals over images." * (f"{metric}_low" in rows)
     first = rows.iloc[0]
+    detected = " Detected boxes with the flip test are the paper's protocol."
     conditions = (
         f"{subject}; input {first['input']}, {counted(first['images'], 'image')}, "
-        f"{first['decode']} decode, runtime {first['runtime']}.{interval} Detected boxes with the "
-        "flip test are the paper's protocol."
+        f"{first['decode']} decode, runtime {first['runtime']}.{interval}"
+        f"{detected * bool((rows['boxes'] == 'detected').any())}"
     )
     describe(figure, f"{metric} by protocol", conditions)
     return figure

@@ -12,10 +12,10 @@ def overlay(image: np.ndarray, heatmap: np.ndarray) -> np.ndarray:
 
     Args:
         image: (H, W, 3) uint8 RGB.
-        heatmap: any (h, w), scaled to the image and to its own maximum.
+        heatmap: (h, w) from 0 to 1, the height of a target's peak; any size.
     """
     heat = cv2.resize(heatmap.astype(np.float32), image.shape[1::-1])
-    heat = np.clip(heat / max(heat.max(), 1e-9), 0, 1)
+    heat = np.clip(heat, 0, 1)
     colors = matplotlib.colormaps["inferno"](heat)[:, :, :3] * 255
     alpha = 0.25 + 0.65 * heat[:, :, None]
     return (image * (1 - alpha) + colors * alpha).astype(np.uint8)

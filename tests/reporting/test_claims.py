@@ -104,4 +104,22 @@ def test_speed_is_the_median_of_runs_with_their_range(tmp_path: Path) -> None:
     here, said = verdict(tmp_path, "it is fast on a CPU")
 
     assert "31.0 FPS (30.0 to 34.0 in 3 runs)" in here and "2.0 to 2.0 times" in here
-    assert said == "confirmed: ahead of all peers"
+    assert said == "confirmed, in another order: ahead of mobilenetv2 too"
+
+
+@pytest.mark.parametrize(
+    ("peer", "fps", "expected"),
+    [
+        ("vipnas_mbv3", 9.0, "confirmed: the paper's order"),
+        ("mobilenetv2", 11.0, "confirmed: the paper's order"),
+        ("vipnas_mbv3", 11.0, "not confirmed: another order"),
+    ],
+)
+def test_speed_is_confirmed_in_the_papers_order(
+    tmp_path: Path, peer: str, fps: float, expected: str
+) -> None:
+    same = {"runtime": "eager", "device": "cpu", "threads": 1, "batch": 1}
+    rows = [same | {"model": model, "FPS": f} for model, f in (("ours", 10.0), (peer, fps))]
+    write(tmp_path / "speed/latencies-256x192-a.csv", *rows)
+
+    assert verdict(tmp_path, "it is fast on a CPU")[1] == expected

@@ -24,5 +24,14 @@ def test_a_heatmap_is_brightest_over_its_maximum() -> None:
     assert drawn.shape == BLACK.shape and drawn.dtype == np.uint8
 
 
+def test_a_lower_peak_is_drawn_fainter() -> None:
+    peak = np.zeros((20, 16))
+    peak[5, 10] = 1
+
+    full, low = (overlay(BLACK, height * peak).sum() for height in (1, 0.2))
+
+    assert low < 0.7 * full
+
+
 def test_an_empty_heatmap_makes_no_noise() -> None:
     assert (overlay(BLACK, np.zeros((20, 16))) == overlay(BLACK, np.zeros((20, 16)))[0, 0]).all()
