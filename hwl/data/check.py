@@ -44,8 +44,8 @@ def check_split(data: Path, split: str) -> str:
         lines.append(f"  OKS sigma of {DEFAULT_SIGMA}, as none is known: {', '.join(unknown)}")
     if turned:
         lines.append(
-            f"  {len(turned)} images have an EXIF orientation, such as {min(turned)}; it is not "
-            "applied, as on COCO: were they annotated upright, store them upright, without EXIF"
+            f"  EXIF orientation in {len(turned)} of {count} images, such as {min(turned)}: it is "
+            "not applied, as on COCO; were they annotated upright, store them upright, without EXIF"
         )
     return "\n".join(lines)
 

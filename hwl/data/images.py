@@ -17,7 +17,7 @@ from hwl.files import replacing
 
 REMEDY = "fetch the images again or correct 'file_name'"
 END_OF_JPEG = b"\xff\xd9"
-# Two bytes that never are within a JPEG's compressed pixels, where 0xff is followed by these only.
+# Of a JPEG. Within compressed pixels 0xff is followed by 0 or the number of a restart only.
 MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 ORIENTATION = 0x0112  # the number of EXIF's tag
 

@@ -56,8 +56,10 @@ def make_puppets(config: PuppetConfig, processes: int | None = None) -> Path:
         (unfinished / LABEL).write_bytes(label)
         try:
             unfinished.rename(folder)
-        except OSError:  # another process may have made it meanwhile
-            return _of_label(folder, label)
+        except OSError:
+            if not folder.exists():
+                raise
+            return _of_label(folder, label)  # another process has made it meanwhile
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return folder

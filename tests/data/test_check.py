@@ -62,7 +62,7 @@ def test_the_check_names_an_image_with_an_orientation(tmp_path: Path) -> None:
 
     last = check_split(tmp_path, "val").splitlines()[-1]
 
-    assert re.match(r"  1 images have an EXIF orientation, such as \S*b\.png", last)
+    assert re.match(r"  EXIF orientation in 1 of 2 images, such as \S*b\.png: ", last)
 
 
 def test_an_image_that_was_annotated_turned_is_told_so(tmp_path: Path) -> None:
