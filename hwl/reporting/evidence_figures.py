@@ -49,15 +49,16 @@ def figures_of(tables: Mapping[str, pd.DataFrame]) -> Iterator[tuple[str, Figure
     if "comparisons" in given:
         yield "forest", forest_plot(given["comparisons"], protocol)
     if "curves" in given and "OKS" in given["curves"]:
-        note = "means and 95 % intervals over seeds; the old validation images"
+        note = "means and 95 % intervals of each mean over seeds; the old validation images"
         arms = given["curves"]["arm"].unique()
         yield "learning", learning_bands(given["curves"], "OKS", arms, note)
     if "reliability" in given:
         yield "reliability", reliability_curves(given["reliability"], f"{how}. Means over seeds")
     if "sizes" in given:
         note = (
-            f"{how}. Lines: 95 % intervals over the same seeds; dots of nearly one count stand "
-            "side by side. Latency: eager PyTorch at batch 1"
+            f"{how}. Lines: 95 % intervals of each mean over the same seeds; whether two differ "
+            "is told by their paired difference. Dots of nearly one count stand side by side. "
+            "Latency: eager PyTorch at batch 1"
         )
         yield "accuracy_over_macs", accuracy_over_macs(given["sizes"], note)
     if "trace" in given:
@@ -86,11 +87,15 @@ def forest_plot(comparisons: pd.DataFrame, caption: str) -> Figure:
     axis.axvline(0, color="black", linewidth=1)
     axis.set_yticks(
         position,
-        [f"{row.arm} - {row.base} ({row.pairs} pairs)" for row in comparisons.itertuples()],
+        [
+            f"{row.arm} - {row.base} ({row.pairs}{f' of {row.planned}' * (row.pairs < row.planned)}"
+            " pairs)"
+            for row in comparisons.itertuples()
+        ],
     )
     for row, place in zip(comparisons[begins].itertuples(), position[begins], strict=True):
         axis.axhline(place + 1.1, color="0.8", linewidth=0.8)
-        said = f" {row.stage}: {row.images} images, {row.persons} persons"
+        said = f" {row.stage}: {row.data}, {row.images} images, {row.persons} persons"
         side = axis.get_yaxis_transform()
         axis.text(0, place + 0.95, said, color="0.4", fontsize="x-small", va="top", transform=side)
     axis.set_ylim(position[-1] - 0.6, position[0] + 1.1)

@@ -78,7 +78,7 @@ def write_report(config: EvidenceConfig) -> Path:
     found = evidence.with_errors(found, runs)
     with new_run(config) as folder:
         seeds = evidence.decided(runs)
-        tables = _tables(design, found, runs) | {"plan": pd.DataFrame(design.plan(seeds))}
+        tables = _tables(design, found, runs, seeds) | {"plan": pd.DataFrame(design.plan(seeds))}
         for name, table in tables.items():
             if not table.empty:
                 write_table(folder / f"{name}.csv", table.to_dict("records"))
@@ -100,9 +100,9 @@ def write_report(config: EvidenceConfig) -> Path:
     return runs / "index.html"
 
 
-def _tables(design: Design, found: Runs, runs: Path) -> dict[str, pd.DataFrame]:
+def _tables(design: Design, found: Runs, runs: Path, seeds: int) -> dict[str, pd.DataFrame]:
     main = design.piloted().arms
-    compared = evidence.comparisons(design, found)
+    compared = evidence.comparisons(design, found, seeds)
     traces = {
         arm: pd.read_csv(path)
         for arm in design.trace
@@ -146,7 +146,7 @@ def sizes(found: Runs, design: Design, stages: list[Stage]) -> pd.DataFrame:
         tasks[arm] = _forward(model.to(memory_format=torch.channels_last), size)
         # The same seeds for all, so that an arm of the main stage has no narrower interval.
         fewest = min(stage.seeds for stage in stages)
-        interval = paired_interval(runs.sort_values("seed")["OKS"].head(fewest).to_numpy())
+        interval = paired_interval(runs.loc[runs["seed"] < fewest, "OKS"].to_numpy())
         rows.append(
             {
                 "arm": arm,
@@ -180,7 +180,8 @@ def as_text(tables: dict[str, pd.DataFrame], lacking: list[str], folder: str) ->
     compared = tables["comparisons"]
     lines = ["# Does the weighting help?", "", "The design was fixed before: `docs/evidence.md`."]
     lines += [
-        f"- **{row.arm} against {row.base}**: {_sentence(row)}" for row in compared.itertuples()
+        f"- **{row.arm} against {row.base}**: {row.verdict}; {evidence.sentence(row)}"
+        for row in compared.itertuples()
     ]
     lines += ["", "## What is missing", ""]
     lines += [f"- {line}" for line in lacking] or ["Nothing."]
@@ -202,14 +203,3 @@ def as_text(tables: dict[str, pd.DataFrame], lacking: list[str], folder: str) ->
     lines += ["", "## The paper and here", "", as_markdown(tables["paper_and_here"])]
     lines += ["", f"All runs: `{folder}/runs.csv`."]
     return "\n".join(lines)
-
-
-def _sentence(row: Any) -> str:
-    said = (
-        f"{row.verdict}; {100 * row.difference:+.2f} points of mean OKS, 95 % interval "
-        f"{100 * row.low:+.2f} to {100 * row.high:+.2f} over {row.pairs} pairs"
-    )
-    if (row.low <= 0 <= row.high) != (row.boot_low <= 0 <= row.boot_high):
-        over_images = f"{100 * row.boot_low:+.2f} to {100 * row.boot_high:+.2f}"
-        said += f"; over seeds and images together {over_images}, which says otherwise"
-    return said

@@ -12,6 +12,7 @@ from hwl.paper import CLAIMS, COCO_VAL, SPEED
 from hwl.paper import Claim as PaperClaim
 from hwl.speed.counting import counting_table
 from hwl.speed.repeated import over_runs
+from hwl.studies.evidence import sentence
 
 SUPPORTED, CONTRADICTED, NOT_HERE = "supported", "contradicted", "cannot be tested here"
 NOT_MADE = "not made yet"
@@ -122,14 +123,12 @@ def _paired(comparisons: pd.DataFrame, claim: PaperClaim, arm: str, base: str) -
         found = comparisons[(comparisons["arm"] == arm) & (comparisons["base"] == base)]
     if not len(found):
         return Claim(claim.where, claim.says, claim.number, "", NOT_MADE, EVIDENCE)
-    row = found.iloc[0]
-    here = (
-        f"{arm} - {base}: {100 * row['difference']:+.2f} points of mean OKS "
-        f"[{100 * row['low']:+.2f}, {100 * row['high']:+.2f}], {row['pairs']} pairs"
-    )
-    verdict = row["verdict"]
+    row = next(found.itertuples())
+    verdict = row.verdict
     if verdict.startswith("within"):
         verdict = f"within noise: {verdict}"
+    here = f"{arm} - {base}: {sentence(row)}"
+    verdict = f"{verdict}, on {row.data}"
     return Claim(claim.where, claim.says, claim.number, here, verdict, EVIDENCE)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,8 @@ from hwl.files import read_json
 from hwl.studies.design import Design, Stage
 from hwl.studies.gathering import NAME, Runs, check_protocol, gather, paired, paired_persons
 from hwl.studies.paired import (
+    CONFIDENCE,
+    EFFECT,
     FEWEST_SEEDS,
     Interval,
     bootstrap_interval,
@@ -78,20 +81,29 @@ def missing(design: Design, found: Runs, seeds: int) -> list[str]:
             lacking = sorted(set(range(stage.seeds_of(seeds))) - found.seeds(arm))
             if lacking:
                 lines.append(f"{arm}: seed{'s'[: len(lacking) - 1]} {', '.join(map(str, lacking))}")
+    for column in ("commit", "train_commit"):
+        if column in found.table and found.table[column].nunique() > 1:
+            several = ", ".join(sorted(found.table[column].unique()))
+            lines.append(f"one commit of all runs: '{column}' is {several}")
     return lines
 
 
-def comparisons(design: Design, found: Runs) -> pd.DataFrame:
+def comparisons(design: Design, found: Runs, decided: int = 0) -> pd.DataFrame:
     """One row a comparison of the design that two arms' runs allow.
 
-    Columns: stage, arm, base, pairs, test images and persons, the mean OKS of both, their
-    difference with Student's 95 % interval over seeds (`low`, `high`), the verdict, `p`, Holm's
-    `p_holm` within the stage, the bootstrap's interval over seeds and images (`boot_low`,
-    `boot_high`), `correlation` of the two arms over seeds, and difference and interval of the
-    metrics beside it.
+    Columns: stage, arm, base, pairs and how many were planned, data, input, test images and
+    persons, the mean OKS of both, their difference with Student's 95 % interval over seeds (`low`,
+    `high`), the verdict, `p`, Holm's `p_holm` within the stage, the bootstrap's interval over seeds
+    and images (`boot_low`, `boot_high`), `correlation` of the two arms over seeds, and difference
+    and interval of the metrics beside it.
 
-    The main arms are compared at the seeds that all of them have. Below FEWEST_SEEDS their verdict
-    is "undecided", as the design says.
+    The main arms are compared at the seeds that all of them have. With fewer than FEWEST_SEEDS of
+    them, or with fewer pairs of a secondary stage than planned, the verdict is "undecided".
+
+    Args:
+        design: of the experiment.
+        found: its runs.
+        decided: the pilot's number of seeds (0: the most that are allowed).
 
     Raises:
         HwlError: two arms were tested or trained by another protocol.
@@ -100,7 +112,7 @@ def comparisons(design: Design, found: Runs) -> pd.DataFrame:
     tables = []
     for stage in design.stages:
         rows = [
-            _comparison(found, stage, arm, base)
+            _comparison(found, stage, arm, base, stage.seeds_of(decided))
             for arm, base in stage.compare
             if found.seeds(arm) & found.seeds(base)
         ]
@@ -119,27 +131,29 @@ def _with_all_main_arms(design: Design, found: Runs) -> Runs:
     return Runs(found.table[kept], found.persons)
 
 
-def _comparison(found: Runs, stage: Stage, arm: str, base: str) -> dict[str, object]:
+def _comparison(found: Runs, stage: Stage, arm: str, base: str, planned: int) -> dict[str, object]:
     table = found.table[found.table["arm"].isin([arm, base])]
     check_protocol(table, f"comparison of {arm} with {base}")
     seeds, differences = paired(found, arm, base, OUTCOME)
     interval = paired_interval(differences)
     boot = _bootstrap(found, arm, base, seeds)
-    undecided = f"undecided: {len(seeds)} of at least {FEWEST_SEEDS} seeds"
+    fewest = FEWEST_SEEDS if stage.pilot else planned
+    undecided = f"undecided: {len(seeds)} of at least {fewest} seeds"
     means = table[table["seed"].isin(seeds)].pivot(index="seed", columns="arm", values=OUTCOME)
     row = {
         "stage": stage.name,
         "arm": arm,
         "base": base,
         "pairs": len(seeds),
-        "images": table["images"].iloc[0],
-        "persons": table["persons"].iloc[0],
+        "planned": planned,
+        "data": table["train_data"].iloc[0],
+        **{name: table[name].iloc[0] for name in ("input", "images", "persons")},
         "arm_OKS": means[arm].mean(),
         "base_OKS": means[base].mean(),
         "difference": float(interval.mean),
         "low": float(interval.low),
         "high": float(interval.high),
-        "verdict": undecided if stage.pilot and len(seeds) < FEWEST_SEEDS else verdict(interval),
+        "verdict": verdict(interval) if len(seeds) >= fewest else undecided,
         "p": paired_p(differences),
         "p_holm": float("nan"),
         "boot_low": boot.low,
@@ -152,6 +166,29 @@ def _comparison(found: Runs, stage: Stage, arm: str, base: str) -> dict[str, obj
             row |= {f"{metric}_difference": float(beside.mean)}
             row |= {f"{metric}_low": float(beside.low), f"{metric}_high": float(beside.high)}
     return row
+
+
+def sentence(row: Any) -> str:
+    """What a comparison found, in words that follow its verdict.
+
+    Args:
+        row: of `comparisons`, as `itertuples` gives it.
+    """
+    said = (
+        f"{100 * row.difference:+.2f} points of mean OKS on {row.data} at {row.input}, 95 % "
+        f"interval {100 * row.low:+.2f} to {100 * row.high:+.2f} over {row.pairs}"
+        f"{f' of {row.planned}' * (row.pairs < row.planned)} pairs, Holm's p {row.p_holm:.2g}"
+    )
+    if row.verdict in ("supported", "contradicted") and row.p_holm >= 1 - CONFIDENCE:
+        said += ", which is within noise after Holm"
+    if row.low <= 0 <= row.high and max(-row.low, row.high) > EFFECT:
+        said += f"; {100 * EFFECT:.1f} points are not excluded"
+    if not np.isnan(row.boot_low) and (row.low <= 0 <= row.high) != (
+        row.boot_low <= 0 <= row.boot_high
+    ):
+        ends = f"{100 * row.boot_low:+.2f} to {100 * row.boot_high:+.2f}"
+        said += f"; over seeds and images together {ends}, which says otherwise"
+    return said
 
 
 def _bootstrap(found: Runs, arm: str, base: str, seeds: list[int]) -> Interval:

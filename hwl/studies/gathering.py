@@ -85,7 +85,7 @@ def _row(metrics: Path, trained: Path) -> dict[str, object]:
     told, recipe = run.get("config", {}), run.get("trained", {})
     row["test_split"], row["test_limit"] = told.get("split"), told.get("limit")
     row["test_inputs"], row["test_images"] = _data(run)
-    row["train_data"] = Path(str(recipe.get("data", ""))).name
+    row["train_data"] = Path(str(recipe.get("data", ""))).name or "unknown"
     row |= {name: recipe.get(name) for name in RECIPE}
     row["model_options"] = json.dumps(recipe.get("model_options", {}))
     row |= _origin(run)

@@ -175,7 +175,8 @@ def verdict(interval: Interval) -> str:
     """The sentence that a claim of a gain gets, by the rule fixed before the runs.
 
     "supported" or "contradicted" where the interval lies above or below 0; otherwise "within
-    +-x points", x being the interval's end farther from 0 in points (hundredths of OKS).
+    +-x points", x being the interval's end farther from 0 in points (hundredths of OKS), rounded
+    up to a tenth.
     """
     if np.isnan(interval.low):
         return NO_SPREAD
@@ -183,4 +184,5 @@ def verdict(interval: Interval) -> str:
         return "supported"
     if interval.high < 0:
         return "contradicted"
-    return f"within +-{100 * max(-interval.low, interval.high):.1f} points"
+    tenths = np.ceil(round(1000 * max(-interval.low, interval.high), 6))
+    return f"within +-{tenths / 10:.1f} points"

@@ -12,7 +12,7 @@ from hwl.reporting.evidence_figures import accuracy_over_macs, figures_of, read_
 
 RUN = {"boxes": "ground-truth", "flip": True, "input": "128x96", "images": 9, "persons": 20}
 COMPARED = {"stage": "main", "arm": "identity", "base": "zero", "pairs": 12, "verdict": "supported"}
-COMPARED |= {"images": 9, "persons": 20}
+COMPARED |= {"images": 9, "persons": 20, "planned": 12, "data": "puppets"}
 COMPARED |= {"difference": 0.01, "low": 0.005, "high": 0.015, "boot_low": 0.002, "boot_high": 0.02}
 
 

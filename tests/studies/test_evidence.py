@@ -117,6 +117,7 @@ def test_a_comparison_is_students_over_the_common_seeds(design: Design, runs: Pa
     assert main["verdict"] == "undecided: 4 of at least 12 seeds" and main["pairs"] == 4
     assert main["boot_low"] < main["difference"] < main["boot_high"]
     assert head["pairs"] == 2 and head["difference"] == pytest.approx(0.0)
+    assert head["verdict"] == "undecided: 2 of at least 3 seeds"
     assert main["AP_difference"] == pytest.approx(main["difference"])
 
 
@@ -205,6 +206,14 @@ def test_runs_come_in_the_designs_order_and_seeds_by_their_number(
     assert found == [("zero", 0), ("identity", 9), ("identity", 10), ("dense", 0)]
 
 
+def test_runs_of_several_commits_are_told(design: Design, runs: Path) -> None:
+    write_run(runs, "dense", 2, 0.6, git={"commit": "def", "dirty": False})
+
+    lines = evidence.missing(design, gather(runs / "evaluate", design.arms()), 5)
+
+    assert "one commit of all runs: 'commit' is abc, def" in lines
+
+
 def test_each_run_is_a_row_with_its_origin(design: Design, runs: Path) -> None:
     table = gather(runs / "evaluate", design.arms()).table
 
@@ -254,12 +263,44 @@ def test_the_figures_show_every_comparison_and_arm(design: Design, runs: Path) -
     )
 
     labels = [label.get_text() for label in forest.axes[0].get_yticklabels()]
-    assert labels == ["identity - zero (4 pairs)", "identity - dense (2 pairs)"]
+    assert labels == ["identity - zero (4 of 5 pairs)", "identity - dense (2 of 3 pairs)"]
     stages = [text.get_text().strip() for text in forest.axes[0].texts]
     conditions = f"15 images, {PERSONS} persons"
-    assert stages == [f"main: {conditions}", f"head: {conditions}"]
+    assert stages == [f"main: puppets, {conditions}", f"head: puppets, {conditions}"]
     line = bands.axes[0].get_lines()[1]
     assert line.get_ydata() == pytest.approx([np.mean(MEANS["identity"]) / f for f in (2, 1)])
+
+
+ROW = {"verdict": "supported", "data": "puppets", "input": "128x96", "pairs": 12, "planned": 12}
+ROW |= {"difference": 0.002, "low": 0.001, "high": 0.003, "p_holm": 0.01}
+ROW |= {"boot_low": 0.001, "boot_high": 0.003}
+UNSURE = {"low": -0.006, "high": 0.01, "verdict": "within +-1.0 points", "p_holm": 0.5}
+OVER_IMAGES = "over seeds and images together -0.10 to +0.50, which says otherwise"
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        (
+            {},
+            "+0.20 points of mean OKS on puppets at 128x96, 95 % interval +0.10 to +0.30 over 12 "
+            "pairs, Holm's p 0.01",
+        ),
+        ({"planned": 24}, "over 12 of 24 pairs"),
+        ({"p_holm": 0.06}, "Holm's p 0.06, which is within noise after Holm"),
+        ({**UNSURE, "boot_low": -0.007}, "Holm's p 0.5; 0.5 points are not excluded"),
+        ({"boot_low": -0.001, "boot_high": 0.005}, OVER_IMAGES),
+        ({"boot_low": np.nan, "boot_high": np.nan}, "Holm's p 0.01"),
+    ],
+)
+def test_a_comparison_is_told_with_its_conditions_and_reservations(
+    changes: dict, expected: str
+) -> None:
+    (row,) = pd.DataFrame([ROW | changes]).itertuples()
+
+    said = evidence.sentence(row)
+    assert expected in said
+    assert ("says otherwise" in said) == ("says otherwise" in expected)
 
 
 def test_the_page_tells_verdicts_of_what_was_measured_and_commands_of_the_rest(
@@ -270,7 +311,7 @@ def test_the_page_tells_verdicts_of_what_was_measured_and_commands_of_the_rest(
     page = paper_and_here(compared, published=tmp_path).set_index("claim")
 
     assert page.loc["weighting by the target heatmap beats MSE", "verdict"].startswith("undecided")
-    assert page.loc["F(G) = 2G beats MSE", "verdict"] == "not made yet"
+    assert page.loc["F(G) = 2G, an alternative, beats MSE", "verdict"] == "not made yet"
     assert page.loc["parameters", "here"] == "3,077,882"
     assert page.loc["GFLOPs of ours, 384x288", "verdict"] == "supported"
     assert page.loc["GFLOPs of vipnas_mbv3, 256x192", "verdict"] == "contradicted"

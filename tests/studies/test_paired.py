@@ -172,8 +172,8 @@ def test_seeds_needed_are_the_fewest_with_80_percent_power_and_within_12_to_24()
     [
         (0.001, 0.004, "supported"),
         (-0.004, -0.001, "contradicted"),
-        (-0.002, 0.0061, "within +-0.6 points"),
-        (-0.0123, 0.004, "within +-1.2 points"),
+        (-0.002, 0.0061, "within +-0.7 points"),
+        (-0.0123, 0.004, "within +-1.3 points"),
         (0.0, 0.004, "within +-0.4 points"),
         (float("nan"), float("nan"), "cannot tell: one pair"),
     ],
