@@ -28,9 +28,15 @@ def profile() -> dict[str, Any]:
     return loaded
 
 
+ALL = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
+
+
+def cells_of(name: str) -> list[nbformat.NotebookNode]:
+    return nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4).cells
+
+
 def defaults(name: str) -> dict[str, object]:
-    cells = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4).cells
-    (cell,) = (one for one in cells if "parameters" in one.metadata.get("tags", []))
+    (cell,) = (one for one in cells_of(name) if "parameters" in one.metadata.get("tags", []))
     statements = ast.parse(cell.source).body
     return {s.targets[0].id: ast.literal_eval(s.value) for s in statements}  # type: ignore[attr-defined]
 
@@ -52,7 +58,7 @@ def wanted(name: str, profile: dict[str, Any]) -> dict[str, object]:
     return {"runs": f"runs/{profile['profile']}"}
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb")))
+@pytest.mark.parametrize("name", ALL)
 def test_a_notebook_run_by_hand_does_what_the_profile_does(
     name: str, profile: dict[str, Any]
 ) -> None:
@@ -79,3 +85,16 @@ def test_1_train_can_be_begun_with_every_variant_of_a_profile(path: Path) -> Non
     for changes in profile.get("variants", {}).values():
         config = TrainConfig(**{**defaults("1_train"), **recipe, **changes})
         assert not (config.detections and config.val_limit)  # those boxes are of all persons
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_no_cell_changes_a_parameter_which_the_first_ones_read_again(name: str) -> None:
+    changed = {
+        node.id
+        for cell in cells_of(name)
+        if cell.cell_type == "code" and "parameters" not in cell.metadata.get("tags", [])
+        for node in ast.walk(ast.parse(cell.source))
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+    }
+
+    assert not changed & defaults(name).keys()

@@ -9,6 +9,7 @@ import pandas as pd
 from hwl import paper
 from hwl.reporting.figures import counted
 from hwl.runs.record import Record, finished_files
+from hwl.speed.repeated import over_runs
 
 COLUMNS = ("claim", "paper", "here", "verdict")
 COCO_PERSONS = 104_125  # detected boxes of the published file of COCO val2017
@@ -36,7 +37,10 @@ def _size(runs: Path) -> list[tuple[str, str, str, str]]:
     found = finished_files(runs, f"speed*/counting-{SIZE}.csv")
     if not found:
         return [(claim, said, "not counted", NOT_RUN)]
-    ours = pd.read_csv(found[0]).set_index("model").loc["ours"]
+    counts = pd.read_csv(found[0]).set_index("model")
+    if "ours" not in counts.index:
+        return [(claim, said, "not counted", NOT_RUN)]
+    ours = counts.loc["ours"]
     here = (
         f"{ours['parameters']:,.0f} parameters; {ours['mmcv count (M)'] / 1000:.3f} G by mmcv's "
         f"counter, {ours['conv MACs (M)'] / 1000:.3f} G multiply-accumulates"
@@ -46,27 +50,26 @@ def _size(runs: Path) -> list[tuple[str, str, str, str]]:
 
 
 def _accuracy(runs: Path) -> list[tuple[str, str, str, str]]:
-    """AP by the paper's protocol, on COCO where that was run."""
-    best = None
-    for path in finished_files(runs, "evaluate/*/protocols.csv"):
+    """AP of "ours" by the paper's protocol, the mean over its seeds; on COCO where that was run."""
+    rows = []
+    for path in finished_files(runs, "evaluate/ours-seed*/protocols.csv"):
         table = pd.read_csv(path)
-        if "AP" not in table:
-            continue
-        table = table[(table["boxes"] == "detected") & table["flip"]]
-        for row in table.to_dict("records"):
-            if row["persons"] == COCO_PERSONS and row["input"] == SIZE:
-                published = paper.COCO_VAL.set_index("input").loc[SIZE, "AP"] / 100
-                near = abs(row["AP"] - published) <= POINTS
-                verdict = "confirmed" if near else "not confirmed"
-                return [_accuracy_row(f"AP {row['AP']:.3f} ({path.parent.name})", verdict)]
-            if best is None or row["AP"] > best[1]["AP"]:
-                best = path, row
-    if best is None:
+        if "AP" in table:
+            table = table[(table["boxes"] == "detected") & table["flip"]]
+            data = Record(path.with_name("run.json")).entry("config", "data")
+            rows.append(table.assign(data=Path(data).name))
+    found = pd.concat(rows) if rows else pd.DataFrame()
+    if not len(found):
         return [_accuracy_row("not run: it takes COCO and a GPU", NOT_RUN)]
-    path, row = best
-    data = Path(Record(path.with_name("run.json")).entry("config", "data")).name
-    here = f"not run on COCO; AP {row['AP']:.3f} on {data}, another task ({path.parent.name})"
-    return [_accuracy_row(here, NOT_RUN)]
+    on_coco = found[(found["persons"] == COCO_PERSONS) & (found["input"] == SIZE)]
+    seeds = counted(len(on_coco) or len(found), "seed")
+    if not len(on_coco):
+        here = f"AP {found['AP'].mean():.3f} on {found['data'].iloc[0]}, another task ({seeds})"
+        return [_accuracy_row(f"not run on COCO; {here}", NOT_RUN)]
+    published = paper.COCO_VAL.set_index("input").loc[SIZE, "AP"] / 100
+    near = abs(on_coco["AP"].mean() - published) <= POINTS
+    here = f"AP {on_coco['AP'].mean():.3f} ({seeds})"
+    return [_accuracy_row(here, "confirmed" if near else "not confirmed")]
 
 
 def _accuracy_row(here: str, verdict: str) -> tuple[str, str, str, str]:
@@ -85,7 +88,7 @@ def _loss(runs: Path) -> list[tuple[str, str, str, str]]:
     if column is None or not len(ours):
         return [(claim, said, "no comparison of losses", NOT_RUN)]
     row = ours.iloc[0]
-    difference = f"{row[column]:+.4f} AP, {counted(int(row['seeds']), 'seed')} each"
+    difference = f"{row[column]:+.4f} AP, {counted(int(row['pairs']), 'pair')} of seeds"
     if row["verdict"] == "beyond noise":
         verdict = "confirmed here" if row[column] > 0 else "not confirmed: MSE is ahead"
     else:
@@ -95,16 +98,13 @@ def _loss(runs: Path) -> list[tuple[str, str, str, str]]:
 
 def _speed(runs: Path) -> list[tuple[str, str, str, str]]:
     _, claim, text = paper.CLAIMS["speed"]
-    found = finished_files(runs, "speed*/latencies-*.csv")
-    if not found:
+    found = eager_on_one_thread(runs)
+    if "ours" not in found.index:
         return [(claim, text, "not timed", NOT_RUN)]
-    fps = pd.concat(_eager(pd.read_csv(path)) for path in found).groupby(level=0)
-    median, low, high = fps.median(), fps.min(), fps.max()
-    if "ours" not in median:
-        return [(claim, text, "not timed", NOT_RUN)]
-    ratios = median["ours"] / median.drop("ours")
-    spread = f" ({low['ours']:.1f} to {high['ours']:.1f} in {len(found)} runs)" * (len(found) > 1)
-    here = f"{median['ours']:.1f} FPS{spread} in eager PyTorch on one thread"
+    ours = found.loc["ours"]
+    spread = f" ({ours['FPS_low']:.1f} to {ours['FPS_high']:.1f} in {ours['runs']:.0f} runs)"
+    here = f"{ours['FPS']:.1f} FPS{spread * bool(ours['runs'] > 1)} in eager PyTorch on one thread"
+    ratios = ours["FPS"] / found["FPS"].drop("ours")
     if not len(ratios):
         return [(claim, text, here, NOT_RUN)]
     here += f"; {ratios.min():.1f} to {ratios.max():.1f} times as fast as its {len(ratios)} peers"
@@ -127,8 +127,21 @@ def _verdict_on_order(ratios: pd.Series) -> str:
     return "not confirmed: another order"
 
 
-def _eager(latencies: pd.DataFrame) -> pd.Series:
-    """FPS by model in eager PyTorch, on the fewest CPU threads at the smallest batch."""
-    rows = latencies[(latencies["device"] == "cpu") & (latencies["runtime"] == "eager")]
-    rows = rows[(rows["threads"] == rows["threads"].min()) & (rows["batch"] == rows["batch"].min())]
-    return rows.set_index("model")["FPS"]
+def eager_on_one_thread(runs: Path) -> pd.DataFrame:
+    """Speeds as the paper's CPU column has them: eager PyTorch, one thread, batch 1, 256x192.
+
+    Args:
+        runs: folder of a profile's runs.
+
+    Returns:
+        `hwl.speed.repeated.over_runs` by model, of the setting and machine with the most models;
+        empty where nothing was timed so.
+    """
+    table = over_runs(runs)
+    if len(table):
+        same = "runtime == 'eager' and device == 'cpu' and threads == 1 and batch == 1"
+        table = table.query(f"{same} and input == '{SIZE}'")
+    if not len(table):
+        return table
+    groups = [group for _, group in table.groupby(["setting", "machine"])]
+    return max(groups, key=len).set_index("model")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +94,8 @@ def write_report(config: EvidenceConfig) -> Path:
         origin = {name: sorted(set(found.table[name])) for name in ("commit", "clean", "cpu")}
         write_json(folder / "metrics.json", {"comparisons": told, "missing": lacking, **origin})
         write_json(folder / "run.json", provenance(config, {"profile": Path(config.profile)}))
-        text = as_text(tables, lacking, Path(config.output).name)
+        drawn = {path.stem for path in folder.glob("*.png")}
+        text = as_text(tables, lacking, Path(config.output).name, drawn)
     cells = [nbformat.v4.new_markdown_cell(text)]
     write_page(nbformat.v4.new_notebook(cells=cells), runs / "index.html")
     return runs / "index.html"
@@ -175,8 +176,10 @@ def _forward(model: torch.nn.Module, size: tuple[int, int]) -> Callable[[], obje
     return forward
 
 
-def as_text(tables: dict[str, pd.DataFrame], lacking: list[str], folder: str) -> str:
-    """The report in Markdown; figures are in `folder` beside the page."""
+def as_text(
+    tables: dict[str, pd.DataFrame], lacking: list[str], folder: str, drawn: Collection[str]
+) -> str:
+    """The report in Markdown; the figures that were drawn are in `folder` beside the page."""
     compared = tables["comparisons"]
     lines = ["# Does the weighting help?", "", "The design was fixed before: `docs/evidence.md`."]
     lines += [
@@ -192,7 +195,8 @@ def as_text(tables: dict[str, pd.DataFrame], lacking: list[str], folder: str) ->
         ("over_training", "What the weighting does over training"),
         ("reliability", "Does a peak's height tell its error?"),
     ):
-        lines += ["", f"## {title}", "", f"![{title}]({folder}/{name}.png)"]
+        if name in drawn:
+            lines += ["", f"## {title}", "", f"![{title}]({folder}/{name}.png)"]
     for name, title, number in (
         ("plan", "Budget", "{:.1f}"),
         ("arms", "Arms", "{:.4f}"),

@@ -14,7 +14,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from hwl.losses import HeatmapWeightingLoss
+from hwl.losses import WEIGHT_FUNCTIONS, HeatmapWeightingLoss
 from hwl.reporting.drawing import overlay
 from hwl.reporting.figures import OTHER, OURS, PALETTE, describe, show_image, spoken, style
 from hwl.studies.loss import Batch, gradient
@@ -192,15 +192,16 @@ def loss_line(name: str, shift: float, height: float, sigma: float = 2.0) -> Fig
     left.set(title="One row of a heatmap", ylim=(-0.05, 1.3))
     left.legend(loc="upper right", fontsize="small")
     totals = {}
+    most = max(float(HeatmapWeightingLoss(one).weight(target).max()) for one in WEIGHT_FUNCTIONS)
     for function, color in {"zero": OTHER, name: OURS}.items():
         weight = HeatmapWeightingLoss(function).weight(target)
         totals[function] = float((weight * error**2).mean())
         middle.fill_between(cells, weight * error**2, color=color, alpha=0.35)
         middle.plot(cells, weight * error**2, color=color, label=formula(function))
         right.plot(cells, 2 * weight * error, color=color)
-    middle.set(title="W (P - G)²", ylim=(0, 2.2))
+    middle.set(title="W (P - G)²", ylim=(0, 1.05 * most))
     middle.legend(loc="upper right", fontsize="small")
-    right.set(title="its gradient, 2 W (P - G)", ylim=(-4.2, 4.2))
+    right.set(title="its gradient, 2 W (P - G)", ylim=(-2.1 * most, 2.1 * most))
     for axis in (left, middle, right):
         axis.set_xlabel("heatmap cell")
     note = ", ".join(f"{formula(key)}: {value:.4f}" for key, value in totals.items())

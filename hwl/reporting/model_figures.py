@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -37,10 +39,10 @@ def architecture(layers: pd.DataFrame, name: str, input_size: tuple[int, int]) -
     """
     blocks = layers.groupby("block", sort=False)
     outputs = blocks.last()
-    if "attention" in outputs.index:  # its last layer is a gate, its output is like its input
-        before = outputs.index[outputs.index.get_loc("attention") - 1]
-        shape = ["channels", "height", "width"]
-        outputs.loc["attention", shape] = outputs.loc[before, shape]
+    shape = ["channels", "height", "width"]
+    for before, block in pairwise(outputs.index):
+        if block.startswith("attention"):  # its last layer is a gate, its output is like its input
+            outputs.loc[block, shape] = outputs.loc[before, shape]
     totals = blocks[["parameters", "MACs"]].sum()
     figure, axis = plt.subplots(figsize=(11, 4.2))
     place = _block(axis, 0.0, "crop", 3, input_size, OTHER)

@@ -10,8 +10,8 @@ import pandas as pd
 
 from hwl.paper import CLAIMS, COCO_VAL, SPEED
 from hwl.paper import Claim as PaperClaim
+from hwl.reporting.claims import eager_on_one_thread
 from hwl.speed.counting import counting_table
-from hwl.speed.repeated import over_runs
 from hwl.studies.evidence import sentence
 
 SUPPORTED, CONTRADICTED, NOT_HERE = "supported", "contradicted", "cannot be tested here"
@@ -161,7 +161,7 @@ def _speeds(published: Path) -> Iterator[Claim]:
             *("speed table, GPU", f"{model} on a GTX 1650 Ti notebook GPU"),
             *(f"{paper.loc[model, 'FPS_GPU']} FPS", "", NOT_HERE, f"{command}, with that GPU"),
         )
-    here = _eager_fps(published)
+    here = dict(eager_on_one_thread(published / "speed").get("FPS", {}))
     for peer in PEERS:
         ratio = paper.loc["ours", "FPS_CPU"] / paper.loc[peer, "FPS_CPU"]
         claim = f"on a CPU ours is {'faster' if ratio > 1 else 'slower'} than {peer}"
@@ -175,18 +175,6 @@ def _speeds(published: Path) -> Iterator[Claim]:
             f"{ours:.2f} times as fast, eager PyTorch, one thread, batch 1, medians over runs"
         )
         yield Claim("speed table, CPU", claim, told, measured, verdict, command)
-
-
-def _eager_fps(published: Path) -> dict[str, float]:
-    """FPS of each model in eager PyTorch: medians over runs of the setting that has the most."""
-    table = over_runs(published / "speed")
-    if len(table):
-        same = "runtime == 'eager' and device == 'cpu' and threads == 1 and batch == 1"
-        table = table.query(f"{same} and input == '256x192'")
-    if not len(table):
-        return {}
-    _, most = max(table.groupby("setting"), key=lambda group: len(group[1]))
-    return dict(zip(most["model"], most["FPS"], strict=True))
 
 
 def as_markdown(table: pd.DataFrame) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import html
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pandas as pd
 from IPython.display import HTML, Image, Markdown, display
@@ -46,10 +47,12 @@ def evaluations(config: ReportConfig) -> pd.DataFrame:
         record = Record((Path(config.runs) / path).with_name("run.json"))
         trained = record.entry("trained") if record.has("trained") else {}
         table.insert(0, "run", Path(path).parent.name)
-        table.insert(1, "data", Path(record.entry("config", "data")).name)
-        table.insert(2, "F", trained.get("weight_function", ""))
-        table.insert(3, "seed", trained.get("seed", ""))
-        table.insert(4, "epochs", trained.get("epochs", ""))
+        tested = {"data": record.entry("config", "data"), "split": record.entry("config", "split")}
+        table.insert(1, "data", _split(tested, "split"))
+        table.insert(2, "trained on", _split(trained, "train_split"))
+        table.insert(3, "F", trained.get("weight_function", ""))
+        table.insert(4, "seed", trained.get("seed", ""))
+        table.insert(5, "epochs", trained.get("epochs", ""))
         tables.append(table)
     if not records(config):
         raise HwlError(f"{config.runs} has no runs; `make reproduce` makes them")
@@ -59,6 +62,13 @@ def evaluations(config: ReportConfig) -> pd.DataFrame:
     shown = [column for column in pd.concat(tables) if not column.startswith(("left_", "right_"))]
     return pd.concat(tables)[shown].drop(
         columns=["boxes_from", "head_top", "neck"], errors="ignore"
+    )
+
+
+def _split(config: Mapping[str, Any], name: str) -> str:
+    """Folder and split that a run's configuration names, "" where it names none."""
+    return "/".join(
+        str(part) for part in (Path(config.get("data", "")).name, config.get(name)) if part
     )
 
 
@@ -101,7 +111,7 @@ def accuracy(table: pd.DataFrame) -> HTML | Markdown:
     """`evaluations` as wide as a page: run, protocol, numbers, the interval in their own column."""
     if not len(table):
         return Markdown("*No model was evaluated.*")
-    shown = pd.DataFrame({"run": table["run"]})
+    shown = table[["run", "data", "images", "input", "runtime"]].copy()
     flips = ["flip test" if flip else "no flip test" for flip in table["flip"]]
     shown["boxes"], shown["flip"] = table["boxes"], flips
     for metric in ("AP", "AP50", "AP75", "AP_M", "AP_L", "AR", "PCK", "PCKh"):
@@ -122,9 +132,9 @@ def trainings(config: ReportConfig, table: pd.DataFrame) -> HTML:
         first = group.iloc[0]
         rows.append(
             {
-                **{"run": run, "data": first["data"], "F": first["F"], "seed": first["seed"]},
-                **{"epochs": first["epochs"], "input": first["input"], "images": first["images"]},
-                **{"runtime": first["runtime"], "made by": links_of(config, str(run))},
+                **{"run": run, "trained on": first["trained on"], "F": first["F"]},
+                **{"seed": first["seed"], "epochs": first["epochs"], "input": first["input"]},
+                **{"tested on": first["data"], "made by": links_of(config, str(run))},
             }
         )
     return html_table(pd.DataFrame(rows), escape=False)
@@ -152,7 +162,7 @@ def speed_table(speeds: pd.DataFrame) -> HTML | Markdown:
         f"{row.FPS:.1f}" + f" ({row.FPS_low:.1f}-{row.FPS_high:.1f})" * (row.runs > 1)
         for row in speeds.itertuples()
     ]
-    where = ["setting", "device", "threads", "batch"]
+    where = ["setting", "machine", "input", "device", "threads", "batch"]
     shown = speeds.assign(FPS=form).pivot_table(
         index=[*where, "model"], columns="runtime", values="FPS", aggfunc="first", sort=False
     )
@@ -191,14 +201,20 @@ def conditions(config: ReportConfig) -> str:
     commits = sorted({str(one["commit"])[:10] for one in origins.values()})
     cpus = sorted({f"{one['cpu']}, {one['cores']} cores" for one in origins.values()})
     gpus = sorted({str(one["gpu"]) for one in origins.values() if one["gpu"]})
-    packages = {name: v for run in runs for name, v in run.entry("packages").items() if v}
+    versions: dict[str, set[str]] = {}
+    for run in runs:
+        for name, version in run.entry("packages").items():
+            versions.setdefault(name, set()).update([version] if version else [])
+    packages = [f"{name} {' and '.join(sorted(v))}" for name, v in versions.items() if v]
+    changed = [name for name, run in found.items() if (run.entry("git") or {}).get("dirty")]
     return "\n".join(
         [
             f"- **code**: commit {', '.join(commits)}",
             f"- **hardware**: {'; '.join(cpus + gpus)}",
             f"- **runs**: {len(runs)}",
             f"- **made by other code or machines than most**: {'; '.join(unlike) or 'none'}",
-            f"- **packages**: {', '.join(f'{name} {v}' for name, v in packages.items())}",
+            f"- **made by code that is in no commit**: {', '.join(changed) or 'none'}",
+            f"- **packages**: {', '.join(packages)}",
             f"- **last run finished** (UTC): {max(run.entry('finished_utc') for run in runs)}",
         ]
     )

@@ -19,7 +19,8 @@ DRIVER = Path("/proc/driver/nvidia/gpus")  # has a folder a GPU
 def visible_gpus() -> list[str]:
     """The GPUs of this machine that a process may use, as CUDA_VISIBLE_DEVICES names them."""
     if VISIBLE in os.environ:
-        return [name for name in os.environ[VISIBLE].split(",") if name]
+        named = [name for name in os.environ[VISIBLE].split(",") if name]
+        return named[: named.index("-1")] if "-1" in named else named  # as CUDA reads it
     return [str(number) for number in range(len(list(DRIVER.glob("*"))))]
 
 

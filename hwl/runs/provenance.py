@@ -69,8 +69,7 @@ def provenance(config: DataclassInstance, inputs: Mapping[str, Path]) -> dict[st
         "command": command(),
         "config": relative(dataclasses.asdict(config)),
         "inputs": fingerprints(inputs),
-        "git": _git(),
-        "code": code_fingerprint(),
+        **LOADED,
         "packages": {name: _version(name) for name in recorded_packages()},
         "python": platform.python_version(),
         "environment": {
@@ -180,3 +179,7 @@ def _git() -> dict[str, object] | None:
         return {"commit": git("rev-parse", "HEAD"), "dirty": bool(changed)}
     except (OSError, subprocess.CalledProcessError):
         return None
+
+
+# Of the code that this process runs, and so told when it begins: a run may outlast a commit.
+LOADED: dict[str, object] = {"git": _git(), "code": code_fingerprint()}

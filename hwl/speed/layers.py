@@ -63,7 +63,8 @@ def layer_table(model: PoseNet, input_size: tuple[int, int]) -> pd.DataFrame:
         table[column] = table["layer"].map(runs.groupby("layer")[column].sum())
     # Each stage of a head begins with its transposed convolution.
     stages = (table["transposed"] & (table["block"] == "stage")).cumsum().astype(str)
-    table["block"] = table["block"].where(table["block"] != "stage", "stage " + stages)
+    in_stage = table["block"].isin(["stage", "attention"])
+    table["block"] = table["block"].where(~in_stage, table["block"] + " " + stages)
     return table.drop(columns="transposed")
 
 

@@ -11,6 +11,7 @@ import pandas as pd
 
 from hwl import paper
 from hwl.errors import HwlError
+from hwl.runs.record import Record
 
 EAGER, FUSED = "eager", "fused"
 SETTING = ["device", "threads"]
@@ -190,7 +191,8 @@ def paper_figure_points(
     points = points.merge(sizes, on="model").merge(aps, how="left", on="model")
     if accuracy is None:
         return points.assign(**{"measured AP": np.nan})
-    own = accuracy.assign(**{"measured AP": 100 * accuracy["AP"]}).drop(columns="AP")
+    own = accuracy.assign(**{"measured AP": 100 * accuracy["AP"]})
+    own = own[["model", "precision", "measured AP"]]
     return points.merge(own, how="left", on=["model", "precision"])
 
 
@@ -207,7 +209,7 @@ def measured_accuracy(folder: Path, models: list[str]) -> pd.DataFrame:
         models: those to look for; one that was not evaluated has no row.
 
     Returns:
-        Columns `model`, `precision` and `AP`.
+        Columns `model`, `precision`, `AP` and `on`, the data and input size that it is of.
 
     Raises:
         HwlError: none of them was evaluated so.
@@ -220,8 +222,10 @@ def measured_accuracy(folder: Path, models: list[str]) -> pd.DataFrame:
             continue
         table = pd.read_csv(path)
         table = table[(table["boxes"] == "ground-truth") & table["flip"]]
-        found = table.get("AP", [])
-        rows += [{"model": model, "precision": precision, "AP": value} for value in found]
+        for row in table.to_dict("records") if "AP" in table else []:
+            data = Path(Record(path.with_name("run.json")).entry("config", "data")).name
+            same = {"model": model, "precision": precision, "AP": row["AP"]}
+            rows.append(same | {"on": f"{data} at {row['input']}"})
     if not rows:
         raise HwlError(
             f"{folder} has no <model>-seed0/protocols.csv with an AP of ground-truth boxes and "

@@ -144,6 +144,8 @@ def _check_alike(table: pd.DataFrame, columns: Iterable[str], where: str) -> Non
 def paired(runs: Runs, arm: str, base: str, column: str) -> tuple[list[int], np.ndarray]:
     """Common seeds of two arms, and (S,) differences of a column, arm minus base."""
     seeds = sorted(runs.seeds(arm) & runs.seeds(base))
+    if not seeds:
+        return [], np.zeros(0)
     values = runs.table.set_index(["arm", "seed"])[column]
     return seeds, np.array([values[arm, seed] - values[base, seed] for seed in seeds], np.float64)
 

@@ -13,7 +13,7 @@ from hwl.errors import HwlError
 from hwl.files import read_json
 from hwl.runs.command import relative
 from hwl.runs.folder import copy_run, read_marker
-from hwl.runs.provenance import code_fingerprint, fingerprint
+from hwl.runs.provenance import LOADED, fingerprint
 from hwl.training.config import TrainConfig
 
 # Changing these changes nothing of what a run computes, but for rounding by threads and compile, so
@@ -90,7 +90,7 @@ def _is_finished(
         same = not differing(config, run["config"]) and bool(read_history(folder))
     except (HwlError, OSError, KeyError, TypeError, ValueError):
         return False
-    made = {"inputs": dict(inputs), "code": code_fingerprint(), "weights": weights}
+    made = {"inputs": dict(inputs), "code": LOADED["code"], "weights": weights}
     return same and (made | {"processes": processes}).items() <= run.items()
 
 

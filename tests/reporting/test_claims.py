@@ -55,6 +55,17 @@ def test_accuracy_is_judged_on_coco_alone(
     assert said.startswith(expected) and f"AP {ap:.3f}" in here
 
 
+def test_accuracy_is_the_mean_of_ours_and_of_no_other_variant(tmp_path: Path) -> None:
+    row = {"boxes": "detected", "flip": True, "input": "256x192", "persons": COCO_PERSONS}
+    for name, ap in (("attention-cbam-seed0", 0.7), ("ours-seed0", 0.65), ("ours-seed1", 0.66)):
+        write(tmp_path / f"evaluate/{name}/protocols.csv", {**row, "AP": ap})
+        write_json(tmp_path / f"evaluate/{name}/run.json", {"config": {"data": "data/coco"}})
+
+    here, said = verdict(tmp_path, "it is accurate for its size")
+
+    assert (here, said) == ("AP 0.655 (2 seeds)", "confirmed")
+
+
 def test_what_a_killed_run_left_makes_no_claim(tmp_path: Path) -> None:
     row = {
         "boxes": "detected",
@@ -80,26 +91,46 @@ def test_what_a_killed_run_left_makes_no_claim(tmp_path: Path) -> None:
 def test_the_loss_is_ahead_only_beyond_noise(
     difference: float, noise: str, expected: str, tmp_path: Path
 ) -> None:
-    row = {"variant": "ours", "seeds": 3, "difference to mse": difference, "verdict": noise}
+    row = {
+        "variant": "ours",
+        "seeds": 3,
+        "pairs": 3,
+        "difference to mse": difference,
+        "verdict": noise,
+    }
     write(tmp_path / "ablations/comparison.csv", row)
 
     assert verdict(tmp_path, "weighting by the target heatmap beats MSE")[1].startswith(expected)
 
 
+def timed(run: Path, threads: int = 1, **fps: float) -> None:
+    """A run that timed models in eager PyTorch at batch 1."""
+    where = {"device": "cpu", "threads": threads, "batch": 1}
+    same = {"runtime": "eager", "precision": "float32", "times eager": 1.0, "of peak_rate": 0.5}
+    rows = [{"model": model, "FPS": value, **where, **same} for model, value in fps.items()]
+    write(run / "latencies-256x192-a.csv", *rows)
+    write(run / "peak_rate-256x192-a.csv", {**where, "GFLOP/s": 60.0})
+
+
+def test_speeds_of_another_setting_or_of_more_threads_are_not_mixed_in(tmp_path: Path) -> None:
+    timed(tmp_path / "speed", ours=10.0, mobilenetv2=8.0)
+    timed(tmp_path / "speed-compile", ours=20.0)
+    timed(tmp_path / "speed-two", threads=2, ours=30.0, mobilenetv2=1.0, vipnas_mbv3=1.0)
+
+    here, _ = verdict(tmp_path, "it is fast on a CPU")
+
+    assert here.startswith("10.0 FPS in eager PyTorch on one thread; 1.2 to 1.2 times")
+
+
+def test_a_speed_of_two_threads_alone_is_no_test(tmp_path: Path) -> None:
+    timed(tmp_path / "speed", threads=2, ours=30.0, mobilenetv2=1.0)
+
+    assert verdict(tmp_path, "it is fast on a CPU") == ("not timed", "not tested here")
+
+
 def test_speed_is_the_median_of_runs_with_their_range(tmp_path: Path) -> None:
-    for number, fps in enumerate((30.0, 34.0, 31.0)):
-        rows = [
-            {
-                "model": model,
-                "runtime": "eager",
-                "device": "cpu",
-                "threads": 1,
-                "batch": 1,
-                "FPS": f,
-            }
-            for model, f in (("ours", fps), ("mobilenetv2", 15.5))
-        ]
-        write(tmp_path / f"speed-{number}/latencies-256x192-a.csv", *rows)
+    for run, fps in (("speed", 30.0), ("speed-run2", 34.0), ("speed-run3", 31.0)):
+        timed(tmp_path / run, ours=fps, mobilenetv2=15.5)
 
     here, said = verdict(tmp_path, "it is fast on a CPU")
 
@@ -118,8 +149,6 @@ def test_speed_is_the_median_of_runs_with_their_range(tmp_path: Path) -> None:
 def test_speed_is_confirmed_in_the_papers_order(
     tmp_path: Path, peer: str, fps: float, expected: str
 ) -> None:
-    same = {"runtime": "eager", "device": "cpu", "threads": 1, "batch": 1}
-    rows = [same | {"model": model, "FPS": f} for model, f in (("ours", 10.0), (peer, fps))]
-    write(tmp_path / "speed/latencies-256x192-a.csv", *rows)
+    timed(tmp_path / "speed", ours=10.0, **{peer: fps})
 
     assert verdict(tmp_path, "it is fast on a CPU")[1] == expected

@@ -35,7 +35,7 @@ def test_the_parts_are_named_with_their_output(layers: pd.DataFrame) -> None:
 
     texts = [text.get_text() for text in figure.axes[0].texts]
     assert texts[:3] == ["crop  3, 256x192", "conv1  16, 128x96", "layer1  16, 128x96"]
-    assert texts[-3:] == ["stage 3  256, 64x48", "attention  256, 64x48", "final  17, 64x48"]
+    assert texts[-3:] == ["stage 3  256, 64x48", "attention 3  256, 64x48", "final  17, 64x48"]
     assert "3,077,882 parameters" in figure.get_supxlabel().replace("\n", " ")
 
 

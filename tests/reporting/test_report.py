@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from hwl.errors import HwlError
-from hwl.files import write_json, write_table
+from hwl.files import read_json, write_json, write_table
 from hwl.reporting.page import write_page
 from hwl.reporting.report import (
     ReportConfig,
@@ -37,7 +37,10 @@ def evaluated(runs: Path, name: str, row: dict[str, object], onnx: str | None = 
     folder.mkdir(parents=True)
     write_table(folder / "protocols.csv", [row])
     run = {
-        **{"config": {"data": "data/puppets"}, "trained": {"weight_function": "zero", "epochs": 3}},
+        **{
+            "config": {"data": "data/puppets", "split": "val2017"},
+            "trained": {"weight_function": "zero", "epochs": 3},
+        },
         **{"git": None, "hardware": {"cpu": "A CPU", "cores": 2, "gpu": None}},
         **{"packages": {"torch": "2.6", "onnx": onnx}, "finished_utc": "2026-01-01T00:00:00+00:00"},
     }
@@ -49,7 +52,8 @@ def test_the_accuracy_table_keeps_what_matters_and_fits_a_page(tmp_path: Path) -
 
     page = accuracy(evaluations(ReportConfig("report", str(tmp_path)))).data
 
-    kept = ["run", "boxes", "flip", "AP", "95 % interval", "AP50", "AP75", "AP_M", "AP_L", "AR"]
+    kept = ["run", "data", "images", "input", "runtime", "boxes", "flip", "AP", "95 % interval"]
+    kept += ["AP50", "AP75", "AP_M", "AP_L", "AR"]
     assert re.findall("<th>(.*?)</th>", page) == kept
     assert "0.512<" in page and "0.490 to 0.530" in page and "flip test" in page
 
@@ -146,7 +150,8 @@ def test_the_conditions_name_a_run_of_another_machine(tmp_path: Path) -> None:
 
 
 def test_the_speed_table_has_medians_with_their_range_and_the_peak_rate() -> None:
-    where = {"setting": "speed", "device": "cpu", "threads": 1, "batch": 1, "model": "ours"}
+    where = {"setting": "speed", "machine": "a", "input": "256x192"}
+    where |= {"device": "cpu", "threads": 1, "batch": 1, "model": "ours"}
     speeds = pd.DataFrame(
         [
             {
@@ -172,7 +177,20 @@ def test_the_speed_table_has_medians_with_their_range_and_the_peak_rate() -> Non
 
     assert "<td>30.0 (28.0-35.5)</td>" in page and "<td>50.0</td>" in page
     assert "peak GFLOP/s" in page and "<td>170</td>" in page
-    assert re.findall("<th>(.*?)</th>", page)[:2] == ["setting", "device"]
+    assert re.findall("<th>(.*?)</th>", page)[:3] == ["setting", "machine", "input"]
+
+
+def test_the_conditions_tell_all_versions_and_what_is_in_no_commit(tmp_path: Path) -> None:
+    for name in ("a-seed0", "b-seed0"):
+        evaluated(tmp_path, name, {**PROTOCOL, **NUMBERS})
+    path = tmp_path / "evaluate/b-seed0/run.json"
+    run = read_json(path) | {"git": {"commit": "abc", "dirty": True}, "packages": {"torch": "2.7"}}
+    write_json(path, run)
+
+    text = conditions(ReportConfig("report", str(tmp_path)))
+
+    assert "- **made by code that is in no commit**: evaluate/b-seed0\n" in text
+    assert "torch 2.6 and 2.7" in text
 
 
 def test_a_profile_that_times_and_evaluates_nothing_has_a_page(tmp_path: Path) -> None:

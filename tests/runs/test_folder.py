@@ -223,4 +223,16 @@ def test_outside_a_clone_there_is_no_commit(
 ) -> None:
     monkeypatch.setattr(provenance_module, "PROJECT", tmp_path)
 
-    assert provenance(Job(), {})["git"] is None
+    assert provenance_module._git() is None
+
+
+def test_the_code_is_that_which_the_process_has_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = provenance(Job(), {})["code"]
+    (tmp_path / "hwl").mkdir()
+    (tmp_path / "hwl/changed.py").write_text("meanwhile")
+    monkeypatch.setattr(provenance_module, "PROJECT", tmp_path)
+
+    assert provenance_module.code_fingerprint() != before
+    assert provenance(Job(), {})["code"] == before

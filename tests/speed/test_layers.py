@@ -30,7 +30,7 @@ def test_the_papers_model_has_its_parts_in_order() -> None:
     blocks = list(table["block"].unique())
     layers = [f"layer{number}" for number in range(1, 16)]
     stages = [f"stage {number}" for number in (1, 2, 3)]
-    assert blocks == ["conv1", *layers, "conv2", *stages, "attention", "final"]
+    assert blocks == ["conv1", *layers, "conv2", *stages, "attention 3", "final"]
     depthwise = table[table["layer"] == "head.deconv_layers.12"].iloc[0]
     assert depthwise["kind"] == "depthwise convolution"
     # By hand: 256 channels, 16 taps for each of 32x24 inputs, and all numbers in and out once.

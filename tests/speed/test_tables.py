@@ -10,6 +10,7 @@ import pytest
 
 from hwl import paper
 from hwl.errors import HwlError
+from hwl.files import write_json
 from hwl.speed.tables import (
     best_batches,
     headline,
@@ -204,10 +205,12 @@ def test_measured_accuracy_joins_the_points_in_percent() -> None:
 def protocols(folder: Path, model: str, text: str) -> None:
     (folder / f"{model}-seed0").mkdir(parents=True)
     (folder / f"{model}-seed0/protocols.csv").write_text(text)
+    write_json(folder / f"{model}-seed0/run.json", {"config": {"data": "data/puppets"}})
 
 
 def test_accuracy_is_that_of_true_boxes_and_flip_test(tmp_path: Path) -> None:
-    lines = "boxes,flip,AP\nground-truth,False,0.1\nground-truth,True,0.2\ndetected,True,0.3\n"
+    lines = "boxes,flip,input,AP\nground-truth,False,128x96,0.1\n"
+    lines += "ground-truth,True,128x96,0.2\ndetected,True,128x96,0.3\n"
     (tmp_path / "evaluate").mkdir()
     protocols(tmp_path / "evaluate", "ours", lines)
     protocols(tmp_path / "evaluate_int8", "ours", lines.replace("0.2", "0.15"))
@@ -215,8 +218,8 @@ def test_accuracy_is_that_of_true_boxes_and_flip_test(tmp_path: Path) -> None:
     found = measured_accuracy(tmp_path / "evaluate", ["ours", "litehrnet18"])
 
     assert found.to_dict("records") == [
-        {"model": "ours", "precision": "float32", "AP": 0.2},
-        {"model": "ours", "precision": "int8", "AP": 0.15},
+        {"model": "ours", "precision": "float32", "AP": 0.2, "on": "puppets at 128x96"},
+        {"model": "ours", "precision": "int8", "AP": 0.15, "on": "puppets at 128x96"},
     ]
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from hwl.files import read_json, write_json
 from hwl.runs.folder import RunFolder
+from hwl.runs.provenance import LOADED
 from hwl.training.config import TrainConfig
 from hwl.training.fit import fit, train
 
@@ -72,7 +73,7 @@ def test_another_training_is_not_taken_over(
 ) -> None:
     run = shutil.copytree(trained, tmp_path / "run")
     if change == "code":
-        monkeypatch.setattr("hwl.training.finished.code_fingerprint", lambda: "another")
+        monkeypatch.setitem(LOADED, "code", "another")
     elif change == "weights":
         (run / "best.safetensors").write_bytes((run / "last.safetensors").read_bytes()[:-1])
     elif change == "record":
