@@ -74,10 +74,7 @@ class Annotations:
         if image.shape[:2] != (height, width):
             why = "it is not the image that was annotated; fetch it again or correct the file"
             if image.shape[:2] == (width, height) and orientation(path) > 1:
-                why = (
-                    "it was annotated turned by its EXIF orientation, which is not applied here; "
-                    "store it upright, without EXIF"
-                )
+                why = "it was annotated turned by its EXIF orientation; store it so, without EXIF"
             raise HwlError(
                 f"{path} is {image.shape[1]}x{image.shape[0]} pixels, {self.path} says "
                 f"{width}x{height}: {why}"

@@ -294,7 +294,6 @@ def test_of_two_makers_at_once_the_later_takes_the_folder_of_the_first(
     monkeypatch.setattr(dataset, "_fill", lambda *_: shutil.copytree(folder, made))
 
     assert make_puppets(PuppetConfig(str(made), 20, 60, seed=7)) == made
-
     assert contents(made) == contents(folder)
 
 
