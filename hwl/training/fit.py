@@ -219,7 +219,9 @@ def _inputs(config: TrainConfig, train: Annotations, val: Annotations) -> dict[s
     if config.detections:
         inputs["detections"] = Path(config.detections)
     if config.init_weights:
-        inputs["init weights"] = fetch_weights(config.init_weights, config.model)
+        inputs["init weights"] = weights = fetch_weights(config.init_weights, config.model)
+        if not weights.is_file():
+            raise HwlError(f"{weights}: there is no such weights file")
     return inputs
 
 
