@@ -84,12 +84,18 @@ def damage(path: Path) -> str | None:
     return None
 
 
-def _read(path: Path) -> bytes:
+def check_name(path: Path) -> None:
+    """HwlError for a name that is not UTF-8, at which OpenCV crashes."""
     try:
         str(path).encode()
-        return path.read_bytes()
     except UnicodeEncodeError as error:
         raise HwlError(f"{os.fsencode(path)!r}: the name is not UTF-8; rename it") from error
+
+
+def _read(path: Path) -> bytes:
+    check_name(path)
+    try:
+        return path.read_bytes()
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError) as error:
         raise HwlError(f"{path}: there is no such file; {REMEDY}") from error
     except OSError as error:

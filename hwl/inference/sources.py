@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import glob
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from hwl.data.images import check_name
 from hwl.errors import HwlError
 
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
@@ -95,10 +95,7 @@ def read_video(path: Path) -> Iterator[np.ndarray]:
 
 
 def _open(path: Path) -> cv2.VideoCapture:
-    try:
-        str(path).encode()  # OpenCV crashes at other names
-    except UnicodeEncodeError as error:
-        raise HwlError(f"{os.fsencode(path)!r}: the name is not UTF-8; rename it") from error
+    check_name(path)
     video = cv2.VideoCapture(str(path))
     if not video.isOpened():
         raise HwlError(f"{path}: cannot be read as a video")
