@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import tempfile
 from pathlib import Path
 from urllib.error import URLError
 
@@ -145,4 +147,17 @@ def test_a_place_that_cannot_be_written_is_told_before_anything_is_detected(
     config = DetectConfig(data=str(puppets), output=str(tmp_path / "file/found.json"))
 
     with pytest.raises(HwlError, match=r"file/found\.json: cannot be written"):
+        detect_split(config, lambda image: pytest.fail("detected"))
+
+
+def test_a_folder_without_permission_is_told_before_anything_is_detected(
+    puppets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(dir: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)  # root may write everywhere
+    config = DetectConfig(data=str(puppets), output=str(tmp_path / "found.json"))
+
+    with pytest.raises(HwlError, match=r"found\.json: cannot be written \(Permission denied\)"):
         detect_split(config, lambda image: pytest.fail("detected"))
