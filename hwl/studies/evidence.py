@@ -16,6 +16,7 @@ from hwl.studies.design import Design, Stage
 from hwl.studies.gathering import NAME, Runs, check_protocol, gather, paired, paired_persons
 from hwl.studies.paired import (
     CONFIDENCE,
+    EARLY_P,
     EFFECT,
     FEWEST_SEEDS,
     Interval,
@@ -97,8 +98,8 @@ def comparisons(design: Design, found: Runs, decided: int = 0) -> pd.DataFrame:
     and images (`boot_low`, `boot_high`), `correlation` of the two arms over seeds, and difference
     and interval of the metrics beside it.
 
-    The main arms are compared at the seeds that all of them have. With fewer than FEWEST_SEEDS of
-    them, or with fewer pairs of a secondary stage than planned, the verdict is "undecided".
+    The main arms are compared at the seeds that all of them have. With fewer seeds than planned the
+    verdict is "undecided", but for main arms with FEWEST_SEEDS or more and p below EARLY_P.
 
     Args:
         design: of the experiment.
@@ -137,8 +138,9 @@ def _comparison(found: Runs, stage: Stage, arm: str, base: str, planned: int) ->
     seeds, differences = paired(found, arm, base, OUTCOME)
     interval = paired_interval(differences)
     boot = _bootstrap(found, arm, base, seeds)
-    fewest = FEWEST_SEEDS if stage.pilot else planned
-    undecided = f"undecided: {len(seeds)} of at least {fewest} seeds"
+    p = paired_p(differences)
+    early = bool(stage.pilot) and len(seeds) >= FEWEST_SEEDS and p < EARLY_P
+    decides = len(seeds) >= planned or early
     means = table[table["seed"].isin(seeds)].pivot(index="seed", columns="arm", values=OUTCOME)
     row = {
         "stage": stage.name,
@@ -153,8 +155,8 @@ def _comparison(found: Runs, stage: Stage, arm: str, base: str, planned: int) ->
         "difference": float(interval.mean),
         "low": float(interval.low),
         "high": float(interval.high),
-        "verdict": verdict(interval) if len(seeds) >= fewest else undecided,
-        "p": paired_p(differences),
+        "verdict": verdict(interval) if decides else f"undecided: {len(seeds)} of {planned} seeds",
+        "p": p,
         "p_holm": float("nan"),
         "boot_low": boot.low,
         "boot_high": boot.high,
@@ -181,6 +183,8 @@ def sentence(row: Any) -> str:
     )
     if row.verdict in ("supported", "contradicted") and row.p_holm >= 1 - CONFIDENCE:
         said += ", which is within noise after Holm"
+    if FEWEST_SEEDS <= row.pairs < row.planned:
+        said += f"; p is {row.p:.2g}, and with seeds to come it decides below {EARLY_P}"
     if row.low <= 0 <= row.high and max(-row.low, row.high) > EFFECT:
         said += f"; {100 * EFFECT:.1f} points are not excluded"
     if not np.isnan(row.boot_low) and (row.low <= 0 <= row.high) != (

@@ -15,6 +15,7 @@ import numpy as np
 from scipy import stats
 
 CONFIDENCE = 0.95
+EARLY_P = 0.001  # what p has to fall below while seeds are to come (Haybittle 1971, Peto 1976)
 POWER = 0.8
 EFFECT = 0.005  # smallest difference of mean OKS that a comparison shall find: 0.5 points
 FEWEST_SEEDS, MOST_SEEDS = 12, 24

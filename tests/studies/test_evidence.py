@@ -114,31 +114,36 @@ def test_a_comparison_is_students_over_the_common_seeds(design: Design, runs: Pa
     interval = expected.confidence_interval()
     assert (main["low"], main["high"]) == pytest.approx((interval.low, interval.high))
     assert main["p"] == main["p_holm"] == pytest.approx(expected.pvalue)
-    assert main["verdict"] == "undecided: 4 of at least 12 seeds" and main["pairs"] == 4
+    assert main["verdict"] == "undecided: 4 of 5 seeds" and main["pairs"] == 4
     assert main["boot_low"] < main["difference"] < main["boot_high"]
     assert head["pairs"] == 2 and head["difference"] == pytest.approx(0.0)
-    assert head["verdict"] == "undecided: 2 of at least 3 seeds"
+    assert head["verdict"] == "undecided: 2 of 3 seeds"
     assert main["AP_difference"] == pytest.approx(main["difference"])
 
 
-def test_main_arms_are_compared_at_the_seeds_of_all_and_from_twelve_on_decided(
-    design: Design, tmp_path: Path
+@pytest.mark.parametrize(
+    ("seeds", "effect", "verdict"),
+    [
+        (11, 0.1, "undecided: 11 of 14 seeds"),
+        (12, 0.1, "supported"),
+        (12, 0.0008, "undecided: 12 of 14 seeds"),  # p 0.015
+        (14, 0.0008, "supported"),
+    ],
+)
+def test_main_arms_are_compared_at_the_seeds_of_all_and_decided_early_only_by_a_small_p(
+    design: Design, tmp_path: Path, seeds: int, effect: float, verdict: str
 ) -> None:
-    rng = np.random.default_rng(0)
-    for seed in range(13):
-        write_run(tmp_path, "zero", seed, 0.6 + 0.001 * rng.standard_normal())
-        write_run(tmp_path, "identity", seed, 0.7)
-    stages = [replace(design.stages[0], arms={"zero": {}, "identity": {}, "placebo": {}})]
-    three = replace(design, stages=stages)
+    for seed in range(14):
+        write_run(tmp_path, "zero", seed, 0.6 + 0.001 * (-1) ** seed)
+        write_run(tmp_path, "identity", seed, 0.6 + effect)
+    for seed in range(seeds):
+        write_run(tmp_path, "placebo", seed, 0.6)
+    arms = {"zero": {}, "identity": {}, "placebo": {}}
+    three = replace(design, stages=[replace(design.stages[0], arms=arms, seeds=14)])
 
-    verdicts = []
-    for seeds in (range(11), (11,)):
-        for seed in seeds:
-            write_run(tmp_path, "placebo", seed, 0.6)
-        found = evidence.comparisons(three, gather(tmp_path / "evaluate", three.arms()))
-        verdicts.append((found["pairs"].item(), found["verdict"].item()))
+    found = evidence.comparisons(three, gather(tmp_path / "evaluate", three.arms()))
 
-    assert verdicts == [(11, "undecided: 11 of at least 12 seeds"), (12, "supported")]
+    assert (found["pairs"].item(), found["verdict"].item()) == (seeds, verdict)
 
 
 @pytest.mark.parametrize(
@@ -272,7 +277,7 @@ def test_the_figures_show_every_comparison_and_arm(design: Design, runs: Path) -
 
 
 ROW = {"verdict": "supported", "data": "puppets", "input": "128x96", "pairs": 12, "planned": 12}
-ROW |= {"difference": 0.002, "low": 0.001, "high": 0.003, "p_holm": 0.01}
+ROW |= {"difference": 0.002, "low": 0.001, "high": 0.003, "p": 0.01, "p_holm": 0.01}
 ROW |= {"boot_low": 0.001, "boot_high": 0.003}
 UNSURE = {"low": -0.006, "high": 0.01, "verdict": "within +-1.0 points", "p_holm": 0.5}
 OVER_IMAGES = "over seeds and images together -0.10 to +0.50, which says otherwise"
@@ -287,6 +292,7 @@ OVER_IMAGES = "over seeds and images together -0.10 to +0.50, which says otherwi
             "pairs, Holm's p 0.01",
         ),
         ({"planned": 24}, "over 12 of 24 pairs"),
+        ({"planned": 24}, "; p is 0.01, and with seeds to come it decides below 0.001"),
         ({"p_holm": 0.06}, "Holm's p 0.06, which is within noise after Holm"),
         ({**UNSURE, "boot_low": -0.007}, "Holm's p 0.5; 0.5 points are not excluded"),
         ({"boot_low": -0.001, "boot_high": 0.005}, OVER_IMAGES),

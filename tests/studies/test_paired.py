@@ -10,6 +10,7 @@ import pytest
 from scipy import stats
 
 from hwl.studies.paired import (
+    EARLY_P,
     Interval,
     bootstrap_interval,
     holm,
@@ -73,6 +74,15 @@ def test_paired_interval_finds_an_effect_in_5_percent_where_there_is_none() -> N
     differences = 0.006 * np.random.default_rng(2).standard_normal((SIMULATIONS, 12))
 
     rate = 1 - covered(paired_interval(differences), 0).mean()
+
+    assert 0.03 <= rate <= 0.07
+
+
+def test_a_look_before_the_last_seed_leaves_the_rate_of_false_findings_at_5_percent() -> None:
+    differences = 0.006 * np.random.default_rng(3).standard_normal((SIMULATIONS, 24))
+
+    p = np.array([[paired_p(row[:16]), paired_p(row)] for row in differences])
+    rate = ((p[:, 0] < EARLY_P) | (p[:, 1] < 0.05)).mean()
 
     assert 0.03 <= rate <= 0.07
 
