@@ -1,9 +1,11 @@
-"""What this machine's processor can do."""
+"""What this machine's processor and GPU can do."""
 
 from __future__ import annotations
 
 import platform
 from pathlib import Path
+
+import torch
 
 CPUINFO = Path("/proc/cpuinfo")
 
@@ -27,3 +29,8 @@ def int8_saturates() -> bool:
     """
     x86 = platform.machine().lower() in ("x86_64", "amd64")
     return x86 and not any("vnni" in name for name in instruction_sets())
+
+
+def gpu_has_bfloat16() -> bool:
+    """Whether there is a GPU with bfloat16 matrix units; one before NVIDIA's Ampere emulates it."""
+    return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)

@@ -26,7 +26,7 @@ from hwl.errors import HwlError
 from hwl.losses import HeatmapWeightingLoss
 from hwl.models import Description, PoseNet, create_model
 from hwl.paths import PROJECT, in_project
-from hwl.processor import instruction_sets
+from hwl.processor import gpu_has_bfloat16, instruction_sets
 from hwl.progress import progress
 from hwl.speed.bench_run import bench_run
 from hwl.speed.config import TrainingRateConfig
@@ -151,11 +151,9 @@ def _step(config: TrainingRateConfig, annotations: Annotations) -> Step:
 
 def _precisions(device: torch.device) -> list[str]:
     """float32, and bfloat16 where it has matrix units: of a GPU, or AMX of an Intel processor."""
-    amx = "amx_bf16" in instruction_sets()
-    native = torch.cuda.is_bf16_supported(including_emulation=False)
-    if native if device.type == "cuda" else amx:
-        return list(PRECISIONS)
-    return ["float32"]
+    cuda = device.type == "cuda"
+    native = gpu_has_bfloat16() if cuda else "amx_bf16" in instruction_sets()
+    return list(PRECISIONS) if native else ["float32"]
 
 
 def _measure(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -31,6 +30,7 @@ from hwl.losses import HeatmapWeightingLoss
 from hwl.models import Description, PoseNet, create_model, load_weights
 from hwl.models.published import fetch_weights
 from hwl.models.zoo import check_model
+from hwl.processor import gpu_has_bfloat16
 from hwl.progress import progress
 from hwl.runs.folder import RunFolder
 from hwl.runs.provenance import fingerprints
@@ -169,7 +169,7 @@ def train(config: TrainConfig, folder: Path) -> list[dict[str, float]]:
     observed = folder if config.profile and accelerator.is_main_process else None
     with told_when_lost(processes, run.how_to_go_on), profiled(observed) as step_is_done:
         while run.epoch < config.epochs:
-            started = time.perf_counter()
+            run.begin_epoch()
             model.train()
             order.epoch, order.start = run.epoch, run.epoch_step
             for batch in _shown(loader, f"epoch {run.epoch + 1}/{config.epochs}", accelerator):
@@ -190,7 +190,7 @@ def train(config: TrainConfig, folder: Path) -> list[dict[str, float]]:
                 step_is_done()
                 if run.epoch_step % config.checkpoint_steps == 0 and run.epoch_step < order.steps:
                     run.save()
-            record = run.close_epoch(lr, started)
+            record = run.close_epoch(lr)
             if run.epoch % config.evaluate_every == 0 or run.epoch == config.epochs:
                 metrics, protocol = validate(predictor, val, boxes, config, accelerator)
                 record |= metrics
@@ -245,8 +245,7 @@ def _precision(wanted: str) -> str:
     if wanted != "auto":
         return wanted
     # On a CPU bfloat16 trains this model slower than float32.
-    native = torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
-    return "bf16" if native else "no"
+    return "bf16" if gpu_has_bfloat16() else "no"
 
 
 def _check_compiler(config: TrainConfig) -> None:

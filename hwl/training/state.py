@@ -28,7 +28,7 @@ from hwl.training.finished import HISTORY, WEIGHTS, differing
 CHECK_STEPS = 50  # steps between looks at the loss, each of which waits for the device
 # What a checkpoint holds.
 PARTS = {"config", "inputs", "model", "optimizer", "scaler", "random"}
-PARTS |= {"position", "processes", "history", "best"}
+PARTS |= {"position", "seconds", "processes", "history", "best"}
 WEIGHTS_FOLDER = "weights"  # where `keep_weights` keeps them
 
 
@@ -65,6 +65,8 @@ class TrainingState:
         # Of the current epoch's steps; on the device, so that a step need not wait for it.
         exact = torch.float32 if accelerator.device.type == "mps" else torch.float64
         self.loss_sum = torch.zeros((), dtype=exact, device=accelerator.device)
+        self.seconds = 0.0  # that killed processes spent on the current epoch
+        self.began = 0.0  # when the epoch began by `time.perf_counter`, were it all of this process
         self.history: list[dict[str, float]] = []
         self.best: dict[str, float] = {}
 
@@ -76,15 +78,18 @@ class TrainingState:
         if self.step % CHECK_STEPS == 0:
             self._total_loss()
 
-    def close_epoch(self, lr: float, started: float) -> dict[str, float]:
+    def begin_epoch(self) -> None:
+        """Time an epoch from here, or what is left of one that a killed process had begun."""
+        self.began = time.perf_counter() - self.seconds
+
+    def close_epoch(self, lr: float) -> dict[str, float]:
         """Add the epoch's row to the history.
 
         Args:
             lr: of the last step.
-            started: when, by `time.perf_counter`, the epoch began in this process.
         """
         loss = self._total_loss() / self.epoch_step  # which waits for a GPU
-        seconds = time.perf_counter() - started
+        seconds = time.perf_counter() - self.began
         self.epoch += 1
         record = {
             "epoch": self.epoch,
@@ -93,7 +98,7 @@ class TrainingState:
             "loss": loss,
             "seconds": round(seconds, 2),
         }
-        self.epoch_step = 0
+        self.epoch_step, self.seconds = 0, 0.0
         self.loss_sum.zero_()
         self.history.append(record)
         return record
@@ -156,6 +161,7 @@ class TrainingState:
             "scaler": scaler.state_dict() if scaler else None,
             "random": torch.get_rng_state(),
             "position": [self.step, self.epoch, self.epoch_step, loss],
+            "seconds": time.perf_counter() - self.began if self.epoch_step else 0.0,
             "processes": self.accelerator.num_processes,
             "history": self.history,
             "best": self.best,
@@ -182,6 +188,7 @@ class TrainingState:
         torch.set_rng_state(state["random"])
         self.step, self.epoch, self.epoch_step, loss = state["position"]
         self.loss_sum.fill_(loss)
+        self.seconds = state["seconds"]
         self.history, self.best = state["history"], state["best"]
         self.accelerator.print(
             f"going on from {self.checkpoint}: epoch {self.epoch}, step {self.step}"

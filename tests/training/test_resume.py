@@ -150,6 +150,20 @@ def test_a_run_killed_while_it_writes_a_checkpoint_goes_on_from_the_one_before(
     assert_same_run(tmp_path / "run", trained)
 
 
+def test_an_epochs_seconds_are_those_of_all_its_processes_and_the_next_ones_its_own(
+    small_training: MakeConfig, trained_halfway: Path, tmp_path: Path
+) -> None:
+    checkpoint = shutil.copytree(trained_halfway, tmp_path / "run.partial") / "checkpoint.pt"
+    state = load_checkpoint(checkpoint)
+    begun = state["seconds"]
+    save_checkpoint(checkpoint, state | {"seconds": 1000.0})
+
+    first, second = fit(small_training(tmp_path / "run"))
+
+    assert 0 < begun < 1000 < first["seconds"]
+    assert 0 < second["seconds"] < 1000
+
+
 def test_a_truncated_checkpoint_is_named(
     small_training: MakeConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
