@@ -7,17 +7,20 @@
 `hwl reproduce` calls it so, and with --executor slurm gives the jobs to a scheduler.
 
 A profile names the data, the recipe, the variants (changes to the recipe) and their seeds. Runs that
-are finished and whose notebook, data and parameters have not changed are not made again; a killed
-training goes on from its last checkpoint.
+are finished and whose notebook, annotations and parameters have not changed are not made again; a
+killed training goes on from its last checkpoint. All outputs are marked `update`, for snakemake would
+delete them before a job begins: a run's folder is replaced whole by the job itself, when it is done.
 """
 
 import json
+import os
 import shlex
 import sys
 
 from snakemake.exceptions import WorkflowError
 
 from hwl.errors import HwlError
+from hwl.puppets.config import LABEL, PuppetConfig
 from hwl.runs.cluster import cluster_of
 from hwl.speed.repeated import runs_of
 from hwl.studies.profile import check_profile
@@ -29,7 +32,9 @@ if "profile" not in config:
 
 
 try:
-    check_profile(config)
+    PROFILE = check_profile(config)
+    if PROFILE.puppets and os.path.exists(PROFILE.data):
+        PuppetConfig(folder=PROFILE.data, **PROFILE.puppets).check_drawn()
 except HwlError as error:
     raise WorkflowError(str(error)) from None
 
@@ -39,10 +44,8 @@ HWL = f"{shlex.quote(sys.executable)} -m hwl"
 ON_GPUS = f"HWL_GPUS={CLUSTER.gpus} {HWL}"
 OUT = f"runs/{config['profile']}"
 LOGS = f"{OUT}/logs"
-VARIANTS = config["variants"]
-RUNS = [
-    f"{variant}-seed{seed}" for variant in VARIANTS for seed in config["seeds"].get(variant, [0])
-]
+RUNS = [f"{variant}-seed{seed}" for variant, seed in PROFILE.runs()]
+OURS = next((run for run in RUNS if run.startswith("ours-seed")), "")  # the paper's own, if any
 SPEEDS = runs_of(config["speed"])  # parameters of 5_speed by the name of their run
 # A job can have all cores of this machine; from a scheduler, and in its job, it has those of a run.
 SCHEDULED = workflow.remote_exec or workflow.resource_settings.cores is None
@@ -55,31 +58,6 @@ wildcard_constraints:
     setting="|".join(SPEEDS),
 
 
-def recipe(variant, seed):
-    """1_train's parameters of a variant."""
-    return {"data": config["data"], **config["recipe"], **VARIANTS[variant], "seed": int(seed)}
-
-
-def protocol(variant):
-    """2_evaluate's parameters of a variant: on the data and at the input size it was trained for."""
-    trained = recipe(variant, 0)
-    same = {
-        name: trained[name]
-        for name in ("data", "metric", "threads", "workers")
-        if name in trained
-    }
-    # A variant that validates on a split of its own is evaluated on those very persons.
-    own_split = "val_split" in VARIANTS[variant]
-    detected = trained["data"] == config["data"] and not own_split
-    return {
-        **same,
-        "split": trained.get("val_split", "val2017"),
-        "limit": trained.get("val_limit", 0) if own_split else 0,
-        "detections": config.get("detections", "") if detected else "",
-        **config["protocol"],
-    }
-
-
 def parameters(values):
     """A mapping as -p options of `hwl run`."""
     words = []
@@ -88,9 +66,14 @@ def parameters(values):
     return shlex.join(words)
 
 
-def data_of(wildcards):
-    """What must be there before a variant is trained."""
-    return recipe(wildcards.variant, 0)["data"]
+def training_data(wildcards):
+    """Files by which a change of a training's data is noticed."""
+    return PROFILE.data_files(PROFILE.training(wildcards.variant, int(wildcards.seed)))
+
+
+def evaluation_data(wildcards):
+    """Files by which a change of an evaluation's data is noticed."""
+    return PROFILE.data_files(PROFILE.evaluation(wildcards.variant))
 
 
 rule report:
@@ -102,11 +85,11 @@ rule report:
         expand(f"{OUT}/train/{{run}}/best.safetensors", run=RUNS),
         [f"{OUT}/evaluate_int8/{run}/notebook.html" for run in RUNS if config.get("int8")],
         [f"{OUT}/ablations/notebook.html"] if config.get("compare") else [],
-        [f"{OUT}/loss_weights/notebook.html"] if "ours" in VARIANTS else [],
+        [f"{OUT}/loss_weights/notebook.html"] if OURS else [],
         expand(f"{OUT}/{{setting}}/notebook.html", setting=SPEEDS),
     output:
-        page=f"{OUT}/index.html",
-        notebook=f"{OUT}/report/notebook.html",
+        page=update(f"{OUT}/index.html"),
+        notebook=update(f"{OUT}/report/notebook.html"),
     params:
         parameters({"output": f"{OUT}/report", "runs": OUT}),
     resources:
@@ -123,7 +106,7 @@ if config.get("puppets"):
         message:
             "draw the puppets"
         output:
-            directory(config["data"]),
+            update(f"{PROFILE.data}/{LABEL}"),
         params:
             shlex.join(
                 word
@@ -136,7 +119,7 @@ if config.get("puppets"):
         log:
             f"{LOGS}/puppets.log",
         shell:
-            "{HWL} data puppets --folder {output} {params} 2>&1 | tee {log}"
+            "{HWL} data puppets --folder {PROFILE.data} {params} 2>&1 | tee {log}"
 
 
 rule train:
@@ -144,13 +127,16 @@ rule train:
         "train {wildcards.variant}, seed {wildcards.seed}"
     input:
         "notebooks/1_train.ipynb",
-        data_of,
+        training_data,
     output:
-        f"{OUT}/train/{{variant}}-seed{{seed}}/notebook.html",
-        f"{OUT}/train/{{variant}}-seed{{seed}}/best.safetensors",
+        update(f"{OUT}/train/{{variant}}-seed{{seed}}/notebook.html"),
+        update(f"{OUT}/train/{{variant}}-seed{{seed}}/best.safetensors"),
     params:
         lambda wildcards, output: parameters(
-            {"output": os.path.dirname(output[0]), **recipe(wildcards.variant, wildcards.seed)}
+            {
+                "output": os.path.dirname(output[0]),
+                **PROFILE.training(wildcards.variant, int(wildcards.seed)),
+            }
         ),
     threads: config["cores_per_run"]
     resources:
@@ -167,9 +153,10 @@ rule evaluate:
         "evaluate {wildcards.variant}, seed {wildcards.seed}"
     input:
         "notebooks/2_evaluate.ipynb",
+        evaluation_data,
         weights=f"{OUT}/train/{{variant}}-seed{{seed}}/best.safetensors",
     output:
-        f"{OUT}/evaluate/{{variant}}-seed{{seed}}/notebook.html",
+        update(f"{OUT}/evaluate/{{variant}}-seed{{seed}}/notebook.html"),
     # First, so that what is short and needs one core runs two at a time behind it.
     priority: 2
     params:
@@ -177,7 +164,7 @@ rule evaluate:
             {
                 "output": os.path.dirname(output[0]),
                 "weights": input.weights,
-                **protocol(wildcards.variant),
+                **PROFILE.evaluation(wildcards.variant),
             }
         ),
     threads: config["cores_per_run"]
@@ -196,7 +183,7 @@ if config.get("int8"):
         message:
             "evaluate {wildcards.variant}, seed {wildcards.seed}, in int8"
         output:
-            f"{OUT}/evaluate_int8/{{variant}}-seed{{seed}}/notebook.html",
+            update(f"{OUT}/evaluate_int8/{{variant}}-seed{{seed}}/notebook.html"),
         log:
             f"{LOGS}/evaluate_int8-{{variant}}-seed{{seed}}.log",
         params:
@@ -204,38 +191,38 @@ if config.get("int8"):
                 {
                     "output": os.path.dirname(output[0]),
                     "weights": input.weights,
-                    **protocol(wildcards.variant),
-                    "runtime": config["int8"],
-                    "calibration_data": recipe(wildcards.variant, 0)["data"],
-                    "calibration_split": recipe(wildcards.variant, 0).get("train_split", "train2017"),
+                    **PROFILE.evaluation_int8(wildcards.variant),
                 }
             ),
 
 
-rule loss_weights:
-    message:
-        "what the loss does"
-    input:
-        "notebooks/3_loss_weights.ipynb",
-        weights=f"{OUT}/train/ours-seed0/best.safetensors",
-    output:
-        f"{OUT}/loss_weights/notebook.html",
-    priority: 1
-    params:
-        lambda wildcards, input, output: parameters(
-            {
-                "output": os.path.dirname(output[0]),
-                "weights": input.weights,
-                "data": config["data"],
-                "split": protocol("ours")["split"],
-            }
-        ),
-    resources:
-        **CLUSTER.resources(),
-    log:
-        f"{LOGS}/loss_weights.log",
-    shell:
-        "{HWL} run 3_loss_weights {params} 2>&1 | tee {log}"
+if OURS:
+
+    rule loss_weights:
+        message:
+            "what the loss does"
+        input:
+            "notebooks/3_loss_weights.ipynb",
+            lambda wildcards: PROFILE.data_files(PROFILE.evaluation("ours")),
+            weights=f"{OUT}/train/{OURS}/best.safetensors",
+        output:
+            update(f"{OUT}/loss_weights/notebook.html"),
+        priority: 1
+        params:
+            lambda wildcards, input, output: parameters(
+                {
+                    "output": os.path.dirname(output[0]),
+                    "weights": input.weights,
+                    "data": PROFILE.data,
+                    "split": PROFILE.evaluation("ours")["split"],
+                }
+            ),
+        resources:
+            **CLUSTER.resources(),
+        log:
+            f"{LOGS}/loss_weights.log",
+        shell:
+            "{HWL} run 3_loss_weights {params} 2>&1 | tee {log}"
 
 
 if config.get("compare"):
@@ -248,7 +235,7 @@ if config.get("compare"):
             [f"{OUT}/evaluate/{run}/notebook.html" for run in RUNS
              if run.rpartition("-seed")[0] in config["compare"]],
         output:
-            f"{OUT}/ablations/notebook.html",
+            update(f"{OUT}/ablations/notebook.html"),
         priority: 1
         params:
             lambda wildcards, output: parameters(
@@ -275,15 +262,15 @@ if SPEEDS:
             "time the models: {wildcards.setting}"
         input:
             "notebooks/5_speed.ipynb",
-            config["data"],
+            PROFILE.data_files({"data": PROFILE.data}),
             expand(f"{OUT}/evaluate/{{run}}/notebook.html", run=RUNS),
         output:
-            f"{OUT}/{{setting}}/notebook.html",
+            update(f"{OUT}/{{setting}}/notebook.html"),
         params:
             lambda wildcards, output: parameters(
                 {
                     "output": os.path.dirname(output[0]),
-                    "data": config["data"],
+                    "data": PROFILE.data,
                     **SPEEDS[wildcards.setting],
                 }
             ),

@@ -136,9 +136,12 @@ def reproduce(
         executor: what runs the jobs: this machine, or the scheduler SLURM.
     """
     from hwl.paths import PUBLISHED
-    from hwl.runs.graph import reproduce
+    from hwl.runs.graph import has_own_graph, read_profile, reproduce
+    from hwl.studies.profile import check_profile, made_otherwise
 
-    reproduce(profile, cores, executor)
+    values = read_profile(profile)
+    again = [] if has_own_graph(profile) else made_otherwise(check_profile(values))
+    reproduce(profile, cores, executor, again)
     if (PUBLISHED / profile).is_dir():
         compare(profile)
     print(f"The report: runs/{profile}/index.html")

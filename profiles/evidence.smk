@@ -4,7 +4,8 @@ Runs of an earlier stage come first, and in a stage those of the first seeds, so
 work stops, pairs are whole. The pilot's spread decides how many seeds the main arms get. Trainings
 and tests go through `hwl train` and `hwl evaluate`, for a notebook a run would cost more time than
 it tells. A killed run goes on where it was, and tests that are there already, as those in
-results/evidence, are not made again.
+results/evidence, are not made again. Outputs are marked `update`, or snakemake would delete them
+before a job begins.
 """
 
 import json
@@ -13,9 +14,20 @@ import shlex
 import sys
 from pathlib import Path
 
+from snakemake.exceptions import WorkflowError
+
+from hwl.errors import HwlError
+from hwl.puppets.config import LABEL, PuppetConfig
 from hwl.studies.design import read_design
 
-DESIGN = read_design(config, "the profile")
+try:
+    DESIGN = read_design(config, "the profile")
+    for folder, settings in DESIGN.puppets.items():
+        if Path(folder).exists():
+            PuppetConfig(folder=folder, **settings).check_drawn()
+except HwlError as error:
+    raise WorkflowError(str(error)) from None
+
 HWL = f"{shlex.quote(sys.executable)} -m hwl"
 OUT = f"runs/{DESIGN.profile}"
 STEP = f"--runs {OUT} --profile {shlex.quote(str(workflow.configfiles[0]))}"
@@ -41,6 +53,12 @@ def options(values):
         else:
             words += [f"--{option}", json.dumps(value) if isinstance(value, dict) else str(value)]
     return shlex.join(words)
+
+
+def data_of(told):
+    """What a training's or a test's data must hold; of drawn puppets, how they were drawn."""
+    folder = told["data"]
+    return f"{folder}/{LABEL}" if folder in DESIGN.puppets else folder
 
 
 def tests(stage, seeds):
@@ -97,8 +115,8 @@ rule report:
         everything,
         expand(TRACE, arm=TRACED),
     output:
-        page=f"{OUT}/index.html",
-        record=f"{OUT}/report/run.json",
+        page=update(f"{OUT}/index.html"),
+        record=update(f"{OUT}/report/run.json"),
     log:
         f"{LOGS}/report.log",
     shell:
@@ -113,15 +131,15 @@ for folder, settings in DESIGN.puppets.items():
         message:
             f"draw {folder}"
         output:
-            directory(folder),
+            update(f"{folder}/{LABEL}"),
         params:
-            options(settings),
+            options({"folder": folder, **settings}),
         log:
             f"{LOGS}/{Path(folder).name}.log",
         threads: workflow.cores
         priority: (len(STAGES) + 1) * SEEDS
         shell:
-            "{HWL} data puppets --folder {output} {params} 2>&1 | tee {log}"
+            "{HWL} data puppets {params} 2>&1 | tee {log}"
 
 
 for position, stage, of_seed in [
@@ -141,9 +159,9 @@ for position, stage, of_seed in [
                 arm="|".join(map(re.escape, untested)),
                 seed=str(of_seed),
             input:
-                DESIGN.settings[stage.setting].train["data"],
+                data_of(DESIGN.settings[stage.setting].train),
             output:
-                WEIGHTS,
+                update(WEIGHTS),
             params:
                 lambda wildcards, output: options(
                     {
@@ -168,9 +186,9 @@ for position, stage, of_seed in [
             input:
                 # The last weights and not the best ones, which a test would have chosen.
                 weights=WEIGHTS,
-                data=DESIGN.settings[stage.setting].test["data"],
+                data=data_of(DESIGN.settings[stage.setting].test),
             output:
-                TEST,
+                update(TEST),
             params:
                 lambda wildcards, input, output: options(
                     {
@@ -193,7 +211,7 @@ checkpoint pilot:
     input:
         ancient(tests(MAIN, MAIN.pilot)),  # a copy of published runs may have any order in time
     output:
-        f"{OUT}/pilot/metrics.json",
+        update(f"{OUT}/pilot/metrics.json"),
     log:
         f"{LOGS}/pilot.log",
     priority: (len(STAGES) + 1) * SEEDS
@@ -211,7 +229,7 @@ if UNTRACED:
         input:
             WEIGHTS.replace("{seed}", "0"),
         output:
-            TRACE,
+            update(TRACE),
         log:
             f"{LOGS}/trace/{{arm}}.log",
         priority: (len(STAGES) + 1) * SEEDS

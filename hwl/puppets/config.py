@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Annotated
 
+import msgspec
 from msgspec import Meta
 
 from hwl.config import FilePath, Seed, check
+from hwl.errors import HwlError
+
+FORMAT = 1  # raise it when a seed's images change
+LABEL = "puppets.json"  # tells how a folder was made
 
 
 @dataclass(frozen=True)
@@ -22,3 +28,17 @@ class PuppetConfig:
     def __post_init__(self) -> None:
         """Check every value; raises HwlError."""
         check(self)
+
+    def label(self) -> bytes:
+        """What the folder's LABEL holds: how its images were drawn."""
+        how = {name: value for name, value in asdict(self).items() if name != "folder"}
+        return msgspec.json.encode({"format": FORMAT, **how})
+
+    def check_drawn(self) -> None:
+        """HwlError unless the folder, which is there, holds these very puppets."""
+        path = Path(self.folder, LABEL)
+        if not path.is_file() or path.read_bytes() != self.label():
+            raise HwlError(
+                f"{self.folder} exists but does not hold the puppets {self.label().decode()}: "
+                "remove it or set another folder"
+            )

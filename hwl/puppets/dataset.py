@@ -17,15 +17,13 @@ import numpy as np
 
 from hwl.errors import HwlError
 from hwl.progress import progress
-from hwl.puppets.config import PuppetConfig
+from hwl.puppets.config import FORMAT, LABEL, PuppetConfig
 from hwl.puppets.detector import Detector
 from hwl.puppets.scenes import draw_scene
 from hwl.skeletons import COCO
 
 QUALITY = (60, 95)  # of the JPEG files
 DETECTOR = Detector()
-FORMAT = 1  # raise it when a seed's images change
-LABEL = "puppets.json"  # tells how a folder was made
 
 
 def make_puppets(config: PuppetConfig, processes: int | None = None) -> Path:
@@ -43,36 +41,25 @@ def make_puppets(config: PuppetConfig, processes: int | None = None) -> Path:
             was killed.
     """
     folder = Path(config.folder)
-    made = {field: getattr(config, field) for field in ("train_images", "val_images", "seed")}
-    label = msgspec.json.encode({"format": FORMAT, **made})
     if folder.exists():
-        return _of_label(folder, label)
+        config.check_drawn()
+        return folder
     unfinished = folder.with_name(f".{folder.name}.{os.getpid()}")
     shutil.rmtree(unfinished, ignore_errors=True)  # of a killed run that had the same number
     try:
         for part in ("train2017", "val2017", "annotations", "person_detection_results"):
             (unfinished / part).mkdir(parents=True)
         _fill(unfinished, config, processes or os.cpu_count() or 1)
-        (unfinished / LABEL).write_bytes(label)
+        (unfinished / LABEL).write_bytes(config.label())
         try:
             unfinished.rename(folder)
         except OSError:
             if not folder.exists():
                 raise
-            return _of_label(folder, label)  # another process has made it meanwhile
+            config.check_drawn()  # another process has made it meanwhile
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return folder
-
-
-def _of_label(folder: Path, label: bytes) -> Path:
-    """The folder; HwlError unless it holds the puppets that the label describes."""
-    if (folder / LABEL).is_file() and (folder / LABEL).read_bytes() == label:
-        return folder
-    raise HwlError(
-        f"{folder} exists but does not hold the puppets {label.decode()}: remove it or set another "
-        "folder"
-    )
 
 
 def _fill(folder: Path, config: PuppetConfig, processes: int) -> None:

@@ -25,6 +25,7 @@ from hwl.evaluation.persons import PERSONS_FILE
 from hwl.files import write_table, write_text
 from hwl.paths import PROJECT, PUBLISHED, RUNS
 from hwl.reporting.model_card import model_card
+from hwl.runs.graph import has_own_graph
 from hwl.runs.record import Record, finished_files, origin, unlike_the_others
 
 KEPT = (".csv", ".png")
@@ -52,7 +53,7 @@ def publish(profile: str, runs: Path = RUNS, published: Path = PUBLISHED) -> lis
     records = {
         path.parent.relative_to(root): Record(path) for path in finished_files(root, "**/run.json")
     }
-    experiment = (PROJECT / "profiles" / f"{profile}.smk").is_file()
+    experiment = has_own_graph(profile)
     if experiment:  # a training without its test is not finished
         records = {
             run: record

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 
 import filelock
 import psutil
@@ -22,7 +23,34 @@ MARK = "HWL_GRAPH"
 PATIENCE = 10.0  # seconds that kernels of a killed graph have to notice it and end
 
 
-def reproduce(profile: str, cores: int, executor: str = "local") -> None:
+def read_profile(profile: str) -> dict:
+    """What a file of `profiles/` says.
+
+    Raises:
+        HwlError: there is none of this name, it is no mapping, or it has another profile's name.
+    """
+    path = PROJECT / "profiles" / f"{profile}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(path.stem for path in path.parent.glob("*.yaml")))
+        raise HwlError(f"profile '{profile}' is not one of {known}")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise HwlError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict) or values.get("profile") != profile:
+        raise HwlError(
+            f"{path} must say 'profile: {profile}', as it is named so: its runs go to "
+            f"runs/{profile}"
+        )
+    return values
+
+
+def has_own_graph(profile: str) -> bool:
+    """Whether a profile is no list of variants, which the Snakefile makes."""
+    return (PROJECT / "profiles" / f"{profile}.smk").is_file()
+
+
+def reproduce(profile: str, cores: int, executor: str = "local", again: Sequence[str] = ()) -> None:
     """Make what is out of date in `runs/<profile>/`, by snakemake.
 
     Snakemake leaves its folder locked when it is killed. Here, that lock is removed when no
@@ -32,27 +60,28 @@ def reproduce(profile: str, cores: int, executor: str = "local") -> None:
         profile: the name of a file in `profiles/`.
         cores: CPU cores of this machine that jobs may use together.
         executor: "local", or "slurm": jobs are given to that scheduler, whose own limits hold.
+        again: files that are made again even if they seem to be up to date.
 
     Raises:
-        HwlError: there is no such profile, the executor is not installed, another graph is at
-            work, or a job failed.
+        HwlError: there is no such profile, the executor is not installed or not for it, another
+            graph is at work, or a job failed.
     """
+    values = read_profile(profile)
     configuration = PROJECT / "profiles" / f"{profile}.yaml"
-    if not configuration.is_file():
-        known = ", ".join(sorted(path.stem for path in configuration.parent.glob("*.yaml")))
-        raise HwlError(f"profile '{profile}' is not one of {known}")
     command = [sys.executable, "-m", "snakemake", "--rerun-incomplete"]
     command += ["--configfile", str(configuration), "--quiet", "host"]
+    if again:
+        command += ["--forcerun", *again]
+    if has_own_graph(profile):
+        command += ["--snakefile", str(configuration.with_suffix(".smk"))]
     if executor == "slurm":
-        cluster = cluster_of(yaml.safe_load(configuration.read_text()))
-        command += slurm_options(cluster, f"runs/{profile}/logs/slurm")
+        if has_own_graph(profile):
+            raise HwlError(f"profile '{profile}' runs on one machine: leave out --executor slurm")
+        command += slurm_options(cluster_of(values), f"runs/{profile}/logs/slurm")
     else:
         command += ["--cores", str(cores)]
         if gpus := visible_gpus():
             command += ["--resources", f"gpu={len(gpus)}"]
-    own = configuration.with_suffix(".smk")  # of a profile that is no list of variants
-    if own.is_file():
-        command += ["--snakefile", str(own)]
     (PROJECT / ".snakemake").mkdir(exist_ok=True)
     try:
         with filelock.FileLock(PROJECT / ".snakemake" / "hwl.lock", timeout=0):

@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING
 from hwl.config import Count, FilePath, Name, OptionalName, OptionalPath, build, check, checked
 from hwl.errors import HwlError
 from hwl.evaluation.config import EvaluateConfig
-from hwl.puppets.config import PuppetConfig
+from hwl.paths import PROJECT
+from hwl.puppets.config import LABEL, PuppetConfig
 from hwl.runs.cluster import cluster_of
+from hwl.runs.command import relative
+from hwl.runs.provenance import recorded_config
 from hwl.speed.config import SpeedConfig
 from hwl.speed.repeated import REPEATS, runs_of
-from hwl.training.config import TrainConfig
+from hwl.training.config import MACHINE_FIELDS, TrainConfig
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -55,9 +58,57 @@ class Profile:
         """Check every value; raises HwlError."""
         check(self)
 
+    def runs(self) -> list[tuple[str, int]]:
+        """Variant and seed of every training."""
+        return [(v, seed) for v in self.variants for seed in self.seeds.get(v, [0])]
 
-def check_profile(values: Mapping[str, object]) -> None:
-    """Check a profile, as snakemake reads it, down to every parameter that it gives a job.
+    def training(self, variant: str, seed: int) -> dict[str, object]:
+        """1_train's parameters of a variant, but for the output."""
+        return {"data": self.data, **self.recipe, **self.variants[variant], "seed": seed}
+
+    def evaluation(self, variant: str) -> dict[str, object]:
+        """2_evaluate's, but for output and weights: on the data that a variant was trained for."""
+        trained = self.training(variant, 0)
+        same = ("data", "metric", "threads", "workers")
+        # A variant that validates on a split of its own is evaluated on those very persons.
+        own_split = "val_split" in self.variants[variant]
+        detected = trained["data"] == self.data and not own_split
+        return {
+            **{name: trained[name] for name in same if name in trained},
+            "split": trained.get("val_split", "val2017"),
+            "limit": trained.get("val_limit", 0) if own_split else 0,
+            "detections": self.detections if detected else "",
+            **self.protocol,
+        }
+
+    def evaluation_int8(self, variant: str) -> dict[str, object]:
+        """The same of the runtime `int8`, calibrated with what the variant was trained on."""
+        trained = self.training(variant, 0)
+        return {
+            **self.evaluation(variant),
+            "runtime": self.int8,
+            "calibration_data": trained["data"],
+            "calibration_split": trained.get("train_split", "train2017"),
+        }
+
+    def data_files(self, told: Mapping[str, object]) -> list[str]:
+        """The files that tell snakemake whether a training's or an evaluation's data changed.
+
+        Args:
+            told: its parameters.
+        """
+        folder = str(told["data"])
+        if self.puppets and folder == self.data:
+            return [f"{folder}/{LABEL}"]  # which the graph makes
+        splits = [told.get("train_split", "train2017"), told.get("val_split", "val2017")]
+        if "split" in told:  # an evaluation's only one
+            splits = [told["split"]]
+        files = [f"{folder}/annotations/person_keypoints_{split}.json" for split in splits]
+        return [*files, str(told["detections"])] if told.get("detections") else files
+
+
+def check_profile(values: Mapping[str, object]) -> Profile:
+    """A profile as snakemake reads it, checked down to every parameter that it gives a job.
 
     Raises:
         HwlError: a key is missing, unknown or of another type, `seeds` or `compare` names no
@@ -83,6 +134,33 @@ def check_profile(values: Mapping[str, object]) -> None:
                     raise HwlError(f"'recipe' has no '{needed}', which variant '{name}' needs")
     except HwlError as error:
         raise HwlError(f"profile '{values.get('profile', '')}': {error}") from None
+    return profile
+
+
+def made_otherwise(profile: Profile) -> list[str]:
+    """The pages of trainings and evaluations whose run was given other parameters, by hand.
+
+    Snakemake compares the parameters of what it made itself; anything else it takes as it is.
+    """
+    runs, found = f"runs/{profile.profile}", []
+    for variant, seed in profile.runs():
+        jobs = {
+            "train": profile.training(variant, seed),
+            "evaluate": profile.evaluation(variant),
+            "evaluate_int8": profile.evaluation_int8(variant),
+        }
+        for kind, told in jobs.items():
+            folder = f"{runs}/{kind}/{variant}-seed{seed}"
+            if kind != "train":
+                told["weights"] = f"{runs}/train/{variant}-seed{seed}/best.safetensors"
+            made = recorded_config(PROJECT / folder / "run.json")
+            if made and any(
+                relative(made.get(name)) != relative(value)
+                for name, value in told.items()
+                if name not in MACHINE_FIELDS
+            ):
+                found.append(f"{folder}/notebook.html")
+    return found
 
 
 def _jobs(profile: Profile) -> Iterator[tuple[str, Config, dict]]:

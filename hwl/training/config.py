@@ -23,6 +23,19 @@ from hwl.config import (
     check,
 )
 
+# Changing these changes nothing of what a run computes, but for rounding by threads and compile, so
+# that a killed run may go on with other values.
+MACHINE_FIELDS = (
+    "output",
+    "workers",
+    "threads",
+    "compile",
+    "checkpoint_steps",
+    "processes",
+    "keep_weights",
+    "profile",
+)
+
 
 @dataclass(frozen=True)
 class TrainConfig:

@@ -14,20 +14,8 @@ from hwl.files import read_json
 from hwl.runs.command import relative
 from hwl.runs.folder import copy_run, read_marker
 from hwl.runs.provenance import LOADED, fingerprint
-from hwl.training.config import TrainConfig
+from hwl.training.config import MACHINE_FIELDS, TrainConfig
 
-# Changing these changes nothing of what a run computes, but for rounding by threads and compile, so
-# that a killed run may go on with other values.
-MACHINE_FIELDS = (
-    "output",
-    "workers",
-    "threads",
-    "compile",
-    "checkpoint_steps",
-    "processes",
-    "keep_weights",
-    "profile",
-)
 WEIGHTS = ("best.safetensors", "last.safetensors")
 HISTORY = "history.csv"
 

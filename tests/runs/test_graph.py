@@ -28,7 +28,7 @@ Commands = list[list[str]]
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project with one profile and no process at work in it."""
     (tmp_path / "profiles").mkdir()
-    (tmp_path / "profiles/small.yaml").touch()
+    (tmp_path / "profiles/small.yaml").write_text("profile: small\n")
     monkeypatch.setattr(graph, "PROJECT", tmp_path)
     monkeypatch.setattr(graph, "PATIENCE", 0.5)
     return tmp_path
@@ -133,7 +133,7 @@ def test_a_schedulers_jobs_are_limited_by_the_profile_and_not_by_this_machine(
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: True)
     monkeypatch.setattr("shutil.which", lambda name: name)
-    (project / "profiles/small.yaml").write_text("cluster: {jobs: 5, retries: 7}")
+    (project / "profiles/small.yaml").write_text("{profile: small, cluster: {jobs: 5, retries: 7}}")
 
     graph.reproduce("small", cores=1, executor="slurm")
 
@@ -142,6 +142,44 @@ def test_a_schedulers_jobs_are_limited_by_the_profile_and_not_by_this_machine(
     assert told["--executor"] == "slurm" and "--cores" not in told
     assert (told["--jobs"], told["--retries"]) == ("5", "7")
     assert told["--slurm-logdir"] == "runs/small/logs/slurm"
+
+
+def test_a_profile_with_a_graph_of_its_own_is_not_given_to_a_scheduler(
+    project: Path, commands: Commands
+) -> None:
+    (project / "profiles/small.smk").touch()
+
+    with pytest.raises(HwlError, match="profile 'small' runs on one machine"):
+        graph.reproduce("small", cores=1, executor="slurm")
+
+    assert commands == []
+
+
+def test_what_is_to_be_made_again_is_forced(commands: Commands) -> None:
+    graph.reproduce("small", cores=1, again=["a/notebook.html", "b/notebook.html"])
+
+    (command,) = commands
+    at = command.index("--forcerun")
+    assert command[at + 1 : at + 3] == ["a/notebook.html", "b/notebook.html"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("profile: other", "must say 'profile: small'"),  # its runs would replace the other's
+        ("", "must say 'profile: small'"),
+        ("profile: [", "cannot be read"),
+    ],
+)
+def test_a_profile_that_names_another_one_or_is_broken_is_refused(
+    text: str, message: str, project: Path, commands: Commands
+) -> None:
+    (project / "profiles/small.yaml").write_text(text)
+
+    with pytest.raises(HwlError, match=rf"small\.yaml {message}") as told:
+        graph.reproduce("small", cores=1)
+
+    assert "\n" not in str(told.value) and commands == []
 
 
 def test_an_unknown_profile_is_told_with_the_known_ones(project: Path) -> None:
@@ -197,6 +235,15 @@ def test_every_job_gives_its_notebook_parameters_that_it_has(embedded_jobs: list
             names.add(name)
 
     assert names == {path.stem for path in NOTEBOOKS.glob("*.ipynb")}
+
+
+@pytest.mark.parametrize("path", [PROJECT / "Snakefile", PROJECT / "profiles/evidence.smk"])
+def test_snakemake_deletes_no_output_before_a_job_begins(path: Path) -> None:
+    outputs = re.findall(r"^( +)output:\n((?:\1 .*\n)+)", path.read_text(), re.M)
+
+    files = [line.strip() for _, block in outputs for line in block.splitlines()]
+    assert len(files) > 5
+    assert [one for one in files if not re.fullmatch(r"(\w+=)?update\(.*\),", one)] == []
 
 
 @pytest.mark.slow

@@ -11,8 +11,9 @@ import pytest
 import yaml
 
 from hwl.errors import HwlError
+from hwl.files import write_json
 from hwl.paths import PROJECT
-from hwl.studies.profile import check_profile
+from hwl.studies.profile import Profile, check_profile, made_otherwise
 
 # Those of the graph; a profile of another kind has no recipe.
 PROFILES = [
@@ -79,3 +80,59 @@ def test_reading_a_profile_loads_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert done.stdout.strip() == "[]"
+
+
+@pytest.fixture
+def profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Profile:
+    """The embedded profile in a project without runs."""
+    monkeypatch.setattr("hwl.studies.profile.PROJECT", tmp_path)
+    return check_profile(embedded())
+
+
+def record(project: Path, run: str, told: dict[str, object]) -> None:
+    """A finished run that was given parameters."""
+    write_json(project / "runs/embedded" / run / "run.json", {"config": told})
+
+
+def test_runs_with_the_profiles_parameters_are_not_made_again(
+    profile: Profile, tmp_path: Path
+) -> None:
+    weights = "runs/embedded/train/ours-seed0/best.safetensors"
+    record(tmp_path, "train/ours-seed0", {**profile.training("ours", 0), "threads": 8})
+    record(tmp_path, "evaluate/ours-seed0", {**profile.evaluation("ours"), "weights": weights})
+
+    assert made_otherwise(profile) == []
+
+
+@pytest.mark.parametrize(
+    ("run", "change"),
+    [
+        ("train/ours-seed0", {"epochs": 1}),
+        ("evaluate/mse-seed0", {"weights": "results/embedded/train/ours-seed0/best.safetensors"}),
+    ],
+)
+def test_a_run_made_by_hand_with_other_parameters_is_made_again(
+    run: str, change: dict[str, object], profile: Profile, tmp_path: Path
+) -> None:
+    variant = run.split("/")[1].split("-")[0]
+    told = profile.training(variant, 0) if "train" in run else profile.evaluation(variant)
+    record(tmp_path, run, {**told, **change})
+
+    assert made_otherwise(profile) == [f"runs/embedded/{run}/notebook.html"]
+
+
+def test_of_drawn_puppets_the_label_tells_and_of_other_data_annotations_and_detections() -> None:
+    drawn, photographs = (
+        check_profile(yaml.safe_load((PROJECT / f"profiles/{name}.yaml").read_text()))
+        for name in ("embedded", "subset")
+    )
+
+    assert drawn.data_files(drawn.training("ours", 0)) == ["data/puppets/puppets.json"]
+    annotations = "data/coco-subset/annotations/person_keypoints_{}.json"
+    both = [annotations.format("train2017"), annotations.format("val2017")]
+    assert photographs.data_files(photographs.training("ours", 0)) == both
+    assert photographs.data_files(photographs.evaluation("ours")) == [
+        both[1],
+        photographs.detections,
+    ]
+    assert photographs.data_files(photographs.evaluation("overfit64")) == both[:1]

@@ -17,8 +17,7 @@ import torch
 
 from hwl.errors import HwlError
 from hwl.training.checkpoints import load_checkpoint, save_checkpoint
-from hwl.training.config import TrainConfig
-from hwl.training.finished import MACHINE_FIELDS
+from hwl.training.config import MACHINE_FIELDS, TrainConfig
 from hwl.training.fit import fit
 
 from .same_run import assert_same_run, history
