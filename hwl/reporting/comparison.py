@@ -18,7 +18,9 @@ import pandas as pd
 
 from hwl.errors import HwlError
 from hwl.files import read_json
-from hwl.runs.record import Record
+from hwl.runs.provenance import recorded_config
+from hwl.runs.record import Record, is_of_other_weights
+from hwl.training.config import MACHINE_FIELDS
 
 WIDENED = math.sqrt(2)
 SPEED_MARGIN = 0.25  # of the published speed
@@ -26,6 +28,7 @@ COLUMNS = ("number", "published", "low", "high", "yours", "verdict")
 REPRODUCED, NOT_REPRODUCED = "reproduced", "not reproduced"
 NOTHING = "Nothing is published to compare with."
 METRICS = ("AP", "PCK", "PCKh")
+COUNTS = ("parameters", "conv MACs (M)")
 # What two evaluations must share for their numbers to compare, beside boxes and flip test.
 PROTOCOL = ("decode", "runtime", "input", "images", "persons")
 
@@ -40,7 +43,8 @@ def compare_runs(yours: Path, published: Path) -> pd.DataFrame:
     Returns:
         Columns `number`, `published`, `low` and `high` (its 95 % interval), `yours`, `verdict`:
         "reproduced", "not reproduced", "same sign" or "sign changed" of a difference, or why the
-        two do not compare, such as "other machine".
+        two do not compare, such as "other machine", "other epochs" of the training, or "other
+        weights" where yours were evaluated before they were trained anew.
 
     Raises:
         HwlError: the folder of your runs is missing.
@@ -79,8 +83,10 @@ def _accuracies(yours: Path, published: Path) -> list[tuple]:
     rows = []
     for path in sorted(published.glob("evaluate*/*/protocols.csv")):
         run = path.parent.relative_to(published)
-        own = yours / run
-        mine = pd.read_csv(own / path.name) if (own / path.name).exists() else None
+        mine = _table(yours / run / path.name, "boxes", "flip")
+        made = _made_otherwise(yours, published, run.name) or (
+            "other weights" if is_of_other_weights(yours / run, yours / "train" / run.name) else ""
+        )
         for _, row in pd.read_csv(path).iterrows():
             metric = next((name for name in METRICS if name in row), None)
             if metric is None:
@@ -89,9 +95,26 @@ def _accuracies(yours: Path, published: Path) -> list[tuple]:
             flip = "flip test" if row["flip"] else "no flip"
             number = f"{run.as_posix()}: {metric}, {row['boxes']} boxes, {flip}"
             value, verdict = _against(row, mine, metric)
-            verdict = verdict or judge(value, row[metric], low, high)
+            verdict = verdict or made or judge(value, row[metric], low, high)
             rows.append((number, row[metric], low, high, value, verdict))
     return rows
+
+
+def _table(path: Path, *columns: str) -> pd.DataFrame | None:
+    """A table of yours, or None where it was not made or has not these columns."""
+    try:
+        table = pd.read_csv(path)
+    except (FileNotFoundError, pd.errors.EmptyDataError):
+        return None
+    return table if {*columns} <= {*table.columns} else None
+
+
+def _made_otherwise(yours: Path, published: Path, run: str) -> str:
+    """In which field of its recipe a training of yours differs from the published one, or ""."""
+    record = Path("train", run, "run.json")
+    mine, theirs = recorded_config(yours / record), recorded_config(published / record)
+    shared = [name for name in theirs if name in mine and name not in MACHINE_FIELDS]
+    return next((f"other {name}" for name in shared if mine[name] != theirs[name]), "")
 
 
 def judge(value: float, published: float, low: float, high: float) -> str:
@@ -130,11 +153,12 @@ def _differences(yours: Path, published: Path) -> list[tuple]:
     column = next(name for name in theirs if name.startswith("difference to "))
     baseline = column.removeprefix("difference to ")
     metric = next(name for name in theirs if name.startswith("mean ")).removeprefix("mean ")
-    mine = pd.read_csv(yours / name).set_index("variant") if (yours / name).exists() else None
+    mine = _table(yours / name, "variant", column)
+    mine = None if mine is None else mine.set_index("variant")
     rows = []
     for variant, row in theirs.drop(index=baseline, errors="ignore").iterrows():
         value, verdict = float("nan"), "not made"
-        if mine is not None and column in mine and variant in mine.index:
+        if mine is not None and variant in mine.index:
             value = mine.loc[variant, column]
             verdict = "same sign" if (value > 0) == (row[column] > 0) else "sign changed"
         number = f"{variant} minus {baseline}, {metric}"
@@ -146,9 +170,10 @@ def _counts(yours: Path, published: Path) -> list[tuple]:
     rows = []
     for path in sorted(published.glob("speed*/counting-*.csv")):
         own = yours / path.relative_to(published)
-        mine = pd.read_csv(own).set_index("model") if own.exists() else None
+        mine = _table(own, "model", *COUNTS)
+        mine = None if mine is None else mine.set_index("model")
         for _, row in pd.read_csv(path).iterrows():
-            for column in ("parameters", "conv MACs (M)"):
+            for column in COUNTS:
                 value, verdict = float("nan"), "not made"
                 if mine is not None and row["model"] in mine.index:
                     value = mine.loc[row["model"], column]
@@ -160,14 +185,14 @@ def _counts(yours: Path, published: Path) -> list[tuple]:
 
 
 def _speeds(yours: Path, published: Path) -> list[tuple]:
-    """The headline's FPS: the first model in eager PyTorch's faster relatives."""
+    """The headline's FPS of its model; that of its fastest peer may be another one's elsewhere."""
     rows = []
     for path in sorted(published.glob("speed*/metrics.json")):
         own = yours / path.relative_to(published)
         theirs, mine = read_json(path), read_json(own) if own.exists() else {}
         same = own.exists() and _machine(own) == _machine(path)
         for name, fps in theirs.items():
-            if not name.endswith("_FPS") or fps is None:
+            if not name.endswith("_FPS") or "peer" in name or fps is None:
                 continue
             value = mine.get(name)
             if value is None:

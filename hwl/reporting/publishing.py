@@ -26,7 +26,13 @@ from hwl.files import write_table, write_text
 from hwl.paths import PROJECT, PUBLISHED, RUNS
 from hwl.reporting.model_card import model_card
 from hwl.runs.graph import has_own_graph
-from hwl.runs.record import Record, finished_files, origin, unlike_the_others
+from hwl.runs.record import (
+    Record,
+    finished_files,
+    is_of_other_weights,
+    origin,
+    unlike_the_others,
+)
 
 KEPT = (".csv", ".png")
 RECORDS = ("run.json", "metrics.json", PERSONS_FILE)
@@ -46,8 +52,9 @@ def publish(profile: str, runs: Path = RUNS, published: Path = PUBLISHED) -> lis
         The published files.
 
     Raises:
-        HwlError: there is no report, it is older than a run, a run is not of a clean commit, or a
-            file to be published tells a path of this machine. An experiment needs a run only.
+        HwlError: there is no report, it is older than a run, a run is not of one clean commit or
+            not of the weights beside it, or a file to be published tells a path of this machine. An
+            experiment needs no report, and none of its published runs may be missing.
     """
     root, target = runs / profile, published / profile
     records = {
@@ -60,6 +67,12 @@ def publish(profile: str, runs: Path = RUNS, published: Path = PUBLISHED) -> lis
             for run, record in records.items()
             if run.parent.name != "train" or Path("evaluate") / run.name in records
         }
+        for path in finished_files(target, "*/*/run.json"):
+            if not (root / path.relative_to(target)).is_file():
+                raise HwlError(
+                    f"{path.parent} would be lost, for {root} lacks it: copy what is published "
+                    f"there first (docs/{profile}.md)"
+                )
     _check(root, records, finished=not (experiment and records))
     partial = target.with_name(target.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -103,6 +116,10 @@ def _check(root: Path, records: dict[Path, Record], finished: bool) -> None:
                 f"{root / run} was made from code that is in no commit: commit it, remove that "
                 "folder and make it again"
             )
+        if record.has("codes") and len(record.entry("codes")) > 1:
+            raise HwlError(f"{root / run} was begun by other code: make it again")
+        if is_of_other_weights(root / run, root / "train" / run.name):
+            raise HwlError(f"{root / run} is of other weights than train/{run.name}: make it again")
         if report and record.entry("finished_utc") > report.entry("finished_utc"):
             raise HwlError(
                 f"{root / run} is newer than the report: `make reproduce PROFILE={root.name}`"

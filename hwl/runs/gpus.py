@@ -60,3 +60,14 @@ def own_gpus(folder: Path) -> Iterator[None]:
             os.environ.pop(VISIBLE)
             if before is not None:
                 os.environ[VISIBLE] = before
+
+
+def check_gpus_are_found() -> None:
+    """HwlError if this job has asked for GPUs which the machine has and torch does not find."""
+    import torch  # takes seconds, and whoever shares GPUs out needs none of it
+
+    if int(os.environ.get(WANTED, 0)) and visible_gpus() and not torch.cuda.is_available():
+        raise HwlError(
+            f"this machine has the GPUs {', '.join(visible_gpus())} and torch finds none: install "
+            "the build of torch for its driver, or set CUDA_VISIBLE_DEVICES= to train on the CPU"
+        )

@@ -61,6 +61,21 @@ class Record:
         return name in self._content
 
 
+def is_of_other_weights(evaluation: Path, training: Path) -> bool:
+    """Whether an evaluation was made of other weights than a training left, by their records.
+
+    Args:
+        evaluation: its folder.
+        training: likewise; where a record is missing or tells no weights, the answer is no.
+    """
+    try:
+        told = read_json(evaluation / "run.json")["inputs"]["weights"]
+        left = read_json(training / "run.json")["weights"].values()
+    except (HwlError, KeyError, TypeError, AttributeError):
+        return False
+    return not str(told).endswith(tuple(f"sha256:{digest}" for digest in left))
+
+
 ORIGIN: dict[str, tuple[str, ...]] = {
     "commit": ("git", "commit"),
     "cpu": ("hardware", "cpu"),

@@ -14,6 +14,7 @@ import pandas as pd
 from hwl.errors import HwlError
 from hwl.evaluation.persons import PERSONS_FILE, Persons, read_persons
 from hwl.files import read_json
+from hwl.runs.record import is_of_other_weights
 
 # What runs must share for their numbers to compare: how they were tested and on what they were
 # trained and tested. The columns of a table of runs; those a table lacks are not asked for.
@@ -71,6 +72,8 @@ def gather(evaluations: Path, arms: Iterable[str]) -> Runs:
         if (path.parent / PERSONS_FILE).exists():
             persons[arm, seed] = read_persons(path.parent / PERSONS_FILE)
         trained = evaluations.parent / "train" / path.parent.name
+        if is_of_other_weights(path.parent, trained):
+            raise HwlError(f"{path.parent} is of other weights than {trained} left: make it again")
         rows.append({"arm": arm, "seed": seed} | _row(path, trained))
     return Runs(pd.DataFrame(rows, columns=None if rows else ["arm", "seed"]), persons)
 
@@ -92,6 +95,7 @@ def _row(metrics: Path, trained: Path) -> dict[str, object]:
     if (trained / "run.json").exists():
         training = read_json(trained / "run.json")
         row["train_inputs"], row["train_images"] = _data(training)
+        row["precision"] = training.get("precision", row["precision"])  # which "auto" was
         row |= {f"train_{name}": value for name, value in _origin(training).items()}
     if (trained / "history.csv").exists():
         row["train_seconds"] = round(float(pd.read_csv(trained / "history.csv")["seconds"].sum()))
@@ -116,13 +120,15 @@ def _origin(run: Mapping) -> dict[str, object]:
 
 
 def check_protocol(table: pd.DataFrame, where: str) -> None:
-    """HwlError unless all runs of a table were trained and tested alike.
+    """HwlError unless all runs of a table were trained and tested alike, those of an arm wholly.
 
     Args:
         table: of `gather`.
         where: the runs are, for the message.
     """
     _check_alike(table, PROTOCOL, where)
+    for _, runs in table.groupby("arm"):
+        _check_alike(runs, (*RECIPE, "model_options"), where)
     for _, runs in table.groupby("seed"):
         _check_alike(runs, PROTOCOL_OF_A_SEED, where)
 

@@ -78,7 +78,7 @@ def _is_finished(
         same = not differing(config, run["config"]) and bool(read_history(folder))
     except (HwlError, OSError, KeyError, TypeError, ValueError):
         return False
-    made = {"inputs": dict(inputs), "code": LOADED["code"], "weights": weights}
+    made = {"inputs": dict(inputs), "codes": [LOADED["code"]], "weights": weights}
     return same and (made | {"processes": processes}).items() <= run.items()
 
 

@@ -33,6 +33,7 @@ from hwl.models.zoo import check_model
 from hwl.processor import gpu_has_bfloat16
 from hwl.progress import progress
 from hwl.runs.folder import RunFolder
+from hwl.runs.gpus import check_gpus_are_found
 from hwl.runs.provenance import fingerprints
 from hwl.training.batch_norm import share_batch_norm
 from hwl.training.config import TrainConfig
@@ -106,6 +107,7 @@ def train(config: TrainConfig, folder: Path) -> list[dict[str, float]]:
     keep_freed_memory()
     data = Path(config.data)
     # What needs no data is refused before they are read.
+    check_gpus_are_found()
     precision = _precision(config.precision)
     _check_compiler(config)
     loss_function = HeatmapWeightingLoss(config.weight_function)
@@ -121,6 +123,7 @@ def train(config: TrainConfig, folder: Path) -> list[dict[str, float]]:
     AcceleratorState._reset_state()  # else it keeps the precision of this process's last training
     accelerator = Accelerator(mixed_precision=precision)
     processes = accelerator.num_processes
+    accelerator.print(f"device {accelerator.device}, precision '{precision}'")
     inputs = fingerprints(_inputs(config, learned, val))
     if take_over(config, inputs, folder, accelerator):
         return read_history(folder)

@@ -20,7 +20,7 @@ from hwl.files import told_when_full, write_json, write_table
 from hwl.models import PoseNet, save_weights
 from hwl.models.description import description_from_dict
 from hwl.runs.folder import CHECKPOINT
-from hwl.runs.provenance import fingerprint, provenance
+from hwl.runs.provenance import LOADED, fingerprint, provenance
 from hwl.training.checkpoints import load_checkpoint, save_checkpoint
 from hwl.training.config import TrainConfig
 from hwl.training.finished import HISTORY, WEIGHTS, differing
@@ -28,7 +28,7 @@ from hwl.training.finished import HISTORY, WEIGHTS, differing
 CHECK_STEPS = 50  # steps between looks at the loss, each of which waits for the device
 # What a checkpoint holds.
 PARTS = {"config", "inputs", "model", "optimizer", "scaler", "random"}
-PARTS |= {"position", "seconds", "processes", "history", "best"}
+PARTS |= {"position", "seconds", "processes", "precision", "codes", "history", "best"}
 WEIGHTS_FOLDER = "weights"  # where `keep_weights` keeps them
 
 
@@ -67,6 +67,7 @@ class TrainingState:
         self.loss_sum = torch.zeros((), dtype=exact, device=accelerator.device)
         self.seconds = 0.0  # that killed processes spent on the current epoch
         self.began = 0.0  # when the epoch began by `time.perf_counter`, were it all of this process
+        self.codes = [LOADED["code"]]  # fingerprints of the code that did the steps, by time
         self.history: list[dict[str, float]] = []
         self.best: dict[str, float] = {}
 
@@ -163,6 +164,8 @@ class TrainingState:
             "position": [self.step, self.epoch, self.epoch_step, loss],
             "seconds": time.perf_counter() - self.began if self.epoch_step else 0.0,
             "processes": self.accelerator.num_processes,
+            "precision": self.accelerator.mixed_precision,
+            "codes": self.codes,
             "history": self.history,
             "best": self.best,
         }
@@ -179,6 +182,7 @@ class TrainingState:
         state = load_checkpoint(self.checkpoint)
         self._check_begun(state)
         self._check_processes(state["processes"])
+        self._check_precision(state["precision"])
         self.model.load_state_dict(state["model"])
         if state["description"]:
             self.model.describe(description_from_dict(state["description"], self.checkpoint))
@@ -190,6 +194,10 @@ class TrainingState:
         self.loss_sum.fill_(loss)
         self.seconds = state["seconds"]
         self.history, self.best = state["history"], state["best"]
+        self.codes = state["codes"]
+        if LOADED["code"] not in self.codes:
+            self.codes.append(LOADED["code"])
+            self.accelerator.print("the code has changed since this run was begun; run.json tells")
         self.accelerator.print(
             f"going on from {self.checkpoint}: epoch {self.epoch}, step {self.step}"
         )
@@ -203,6 +211,16 @@ class TrainingState:
                 f"step would see {self.config.batch_size * processes} persons instead of "
                 f"{self.config.batch_size * begun}; go on with {begun}, choose another output or "
                 "delete the folder"
+            )
+
+    def _check_precision(self, begun: str) -> None:
+        """What "auto" was on the device that the run was begun on may be another one here."""
+        precision = self.accelerator.mixed_precision
+        if begun != precision:
+            raise HwlError(
+                f"{self.folder} holds a run begun in precision '{begun}', and here it is "
+                f"'{precision}'; go on with a device like that, choose another output or delete "
+                "the folder"
             )
 
     def how_to_go_on(self) -> str:
@@ -237,6 +255,8 @@ class TrainingState:
             run = provenance(self.config, {}) | {
                 "inputs": self.inputs,
                 "processes": self.accelerator.num_processes,
+                "precision": self.accelerator.mixed_precision,
+                "codes": self.codes,
                 "persons": {"train": len(train.annotated()), "val": len(val.annotated())},
                 "weights": {name: fingerprint(self.folder / name) for name in WEIGHTS},
             }

@@ -105,6 +105,49 @@ def test_another_protocol_is_not_judged(
     assert verdicts(folders)[AP] == verdict
 
 
+def test_a_training_by_another_recipe_is_not_judged(folders: tuple[Path, Path]) -> None:
+    for root, epochs in zip(folders, (1, 5), strict=True):
+        config = {"epochs": epochs, "threads": epochs, "lr": 3e-3}  # threads change no result
+        write_json(root / "train/ours-seed0/run.json", {"config": config})
+
+    assert verdicts(folders)[AP] == "other epochs"
+
+
+def test_an_evaluation_of_other_weights_than_yours_is_not_judged(
+    folders: tuple[Path, Path],
+) -> None:
+    yours, _ = folders
+    told = {"weights": "results/p/train/ours-seed0/best.safetensors sha256:aa"}
+    write_json(yours / "evaluate/ours-seed0/run.json", {"inputs": told})
+    write_json(yours / "train/ours-seed0/run.json", {"weights": {"best.safetensors": "bb"}})
+
+    assert verdicts(folders)[AP] == "other weights"
+
+
+@pytest.mark.parametrize("content", ["", "old name\n1\n"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("evaluate/ours-seed0/protocols.csv", "ablations/comparison.csv"),
+        "speed/counting-256x192.csv",
+    ],
+)
+def test_a_table_of_another_version_counts_as_not_made(
+    name: str, content: str, folders: tuple[Path, Path]
+) -> None:
+    (folders[0] / name).write_text(content)
+
+    assert "not made" in verdicts(folders).values()
+
+
+def test_the_speed_of_the_fastest_peer_is_not_compared(folders: tuple[Path, Path]) -> None:
+    for root in folders:
+        told = {"model": "ours", "int8_fastest_peer": "x", "int8_fastest_peer_FPS": 9.0}
+        write_json(root / "speed/metrics.json", told)
+
+    assert not any("peer" in number for number in verdicts(folders))
+
+
 def test_a_difference_that_changes_its_sign_is_said(folders: tuple[Path, Path]) -> None:
     compared(folders[0], -0.001)
 

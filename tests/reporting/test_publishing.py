@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -136,6 +137,20 @@ def test_a_run_of_no_clean_commit_is_refused_and_what_was_published_stays(
         == sorted(before)  # fmt: skip
 
 
+def test_a_run_begun_by_other_code_than_it_was_finished_by_is_refused(runs: Path) -> None:
+    run(runs / "embedded/train/mse-seed0", codes=["a", "b"])
+
+    with pytest.raises(HwlError, match="train/mse-seed0 was begun by other code"):
+        published(runs)
+
+
+def test_an_evaluation_of_other_weights_than_lie_beside_it_is_refused(runs: Path) -> None:
+    run(runs / "embedded/train/ours-seed0", weights={"best.safetensors": "1"})
+
+    with pytest.raises(HwlError, match="evaluate/ours-seed0 is of other weights than train/ours"):
+        published(runs)
+
+
 def test_a_report_older_than_a_run_is_refused(runs: Path) -> None:
     run(runs / "embedded/evaluate/ours-seed0", "2026-01-01T00:02:00+00:00")
 
@@ -174,6 +189,20 @@ def test_an_experiment_is_published_as_far_as_it_is(runs: Path) -> None:
     wanted = [f"train/zero-seed0/{name}" for name in each] + ["runs.csv"]
     wanted += [f"evaluate/zero-seed0/{name}" for name in [*each, "persons.npz"]]
     assert sorted(p.relative_to(target / "evidence").as_posix() for p in found) == sorted(wanted)
+
+
+def test_an_experiments_published_run_that_is_not_there_is_not_lost(runs: Path) -> None:
+    target = runs.parent / "results"
+    for seed in (0, 1):
+        for kind in ("train", "evaluate"):
+            run(runs / f"evidence/{kind}/zero-seed{seed}")
+    publish("evidence", runs, target)
+    shutil.rmtree(runs / "evidence/evaluate/zero-seed0")
+
+    with pytest.raises(HwlError, match=r"evaluate/zero-seed0 would be lost, for .* lacks it"):
+        publish("evidence", runs, target)
+
+    assert (target / "evidence/evaluate/zero-seed0/run.json").exists()
 
 
 def test_an_experiment_without_runs_is_refused(runs: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -75,3 +76,16 @@ def test_gpus_that_no_variable_names_are_counted(
         (tmp_path / name).mkdir()
 
     assert gpus.visible_gpus() == ["0", "1"]
+
+
+@pytest.mark.parametrize(("wanted", "visible", "refused"), [("1", "0", True), ("1", "", False)])
+def test_a_job_that_asked_for_gpus_which_torch_does_not_find_is_refused(
+    wanted: str, visible: str, refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setenv(WANTED, wanted)
+    monkeypatch.setenv(VISIBLE, visible)
+
+    expected = pytest.raises(HwlError, match="has the GPUs 0 and torch finds none")
+    with expected if refused else contextlib.nullcontext():
+        gpus.check_gpus_are_found()

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from hwl.errors import HwlError
-from hwl.runs.record import Record, unlike_the_others
+from hwl.files import write_json
+from hwl.runs.record import Record, is_of_other_weights, unlike_the_others
 
 
 @pytest.fixture
@@ -46,3 +47,20 @@ def test_a_run_of_another_commit_or_machine_than_most_is_named_with_what_differs
 
     assert unlike_the_others(runs) == {"a": "", "b": "", "c": "commit, cores"}
     assert unlike_the_others({}) == {}
+
+
+@pytest.mark.parametrize(
+    ("training", "other"),
+    [
+        ({"weights": {"best.safetensors": "ab12", "last.safetensors": "cd34"}}, False),
+        ({"weights": {"best.safetensors": "ffff"}}, True),
+        ({"config": {}}, False),  # of an older version, which tells no weights
+    ],
+)
+def test_an_evaluation_is_of_other_weights_if_none_that_its_training_left_has_their_hash(
+    training: dict[str, object], other: bool, tmp_path: Path
+) -> None:
+    write_json(tmp_path / "evaluate/run.json", {"inputs": {"weights": "a/b sha256:cd34"}})
+    write_json(tmp_path / "train/run.json", training)
+
+    assert is_of_other_weights(tmp_path / "evaluate", tmp_path / "train") is other

@@ -12,6 +12,7 @@ from scipy import stats
 
 from hwl.errors import HwlError
 from hwl.studies.ablations import AblationConfig, collect, compare
+from hwl.studies.gathering import gather
 
 PROTOCOL = {
     **{"boxes": "detected", "flip": True, "decode": "quarter-pixel", "input": "256x192"},
@@ -37,6 +38,7 @@ def write_run(runs: Path, name: str, metrics: dict[str, object]) -> None:
 @pytest.fixture
 def runs(tmp_path: Path) -> Path:
     """Evaluated runs with the values above, and one that is not compared."""
+    tmp_path = tmp_path / "evaluate"
     for variant, values in VALUES.items():
         for seed, value in enumerate(values):
             numbers = {"AP": value, "AP_low": value - 0.01, "AP_high": value + 0.01}
@@ -158,6 +160,48 @@ def test_runs_of_other_data_or_precision_do_not_compare(
     (runs / "ours-seed1" / "run.json").write_text(json.dumps(changed))
 
     with pytest.raises(HwlError, match=f"differ in '.*{column}' and do not compare"):
+        collect(config(runs))
+
+
+def test_runs_of_one_variant_by_two_recipes_do_not_compare(runs: Path) -> None:
+    for seed, epochs in enumerate((5, 5, 6)):
+        told = {"trained": {"epochs": epochs}}
+        (runs / f"mse-seed{seed}" / "run.json").write_text(json.dumps(told))
+
+    with pytest.raises(HwlError, match=r"differ in 'epochs' .*mse-seed0 has '5.*mse-seed2 '6"):
+        collect(config(runs))
+
+
+@pytest.fixture
+def trainings(runs: Path) -> Path:
+    """The folder with the trainings of the runs, which say what they left and in what precision."""
+    for path in runs.glob("*-seed*/metrics.json"):
+        told = {"inputs": {"weights": "w sha256:aa"}, "trained": {"precision": "auto"}}
+        path.with_name("run.json").write_text(json.dumps(told))
+        folder = runs.parent / "train" / path.parent.name
+        folder.mkdir(parents=True)
+        left = {"weights": {"best.safetensors": "aa"}, "precision": "no"}
+        (folder / "run.json").write_text(json.dumps(left))
+    return runs.parent / "train"
+
+
+def test_what_auto_was_is_told_and_must_be_alike(runs: Path, trainings: Path) -> None:
+    assert set(gather(runs, ["ours"]).table["precision"]) == {"no"}
+
+    left = {"weights": {"best.safetensors": "aa"}, "precision": "bf16"}
+    (trainings / "ours-seed1" / "run.json").write_text(json.dumps(left))
+
+    with pytest.raises(HwlError, match="differ in 'precision'"):
+        collect(config(runs))
+
+
+def test_an_evaluation_of_other_weights_than_its_training_left_is_refused(
+    runs: Path, trainings: Path
+) -> None:
+    left = {"weights": {"best.safetensors": "bb"}, "precision": "no"}
+    (trainings / "ours-seed1" / "run.json").write_text(json.dumps(left))
+
+    with pytest.raises(HwlError, match=r"ours-seed1 is of other weights than .* make it again"):
         collect(config(runs))
 
 

@@ -16,6 +16,8 @@ import pytest
 import torch
 
 from hwl.errors import HwlError
+from hwl.files import read_json
+from hwl.runs.provenance import LOADED
 from hwl.training.checkpoints import load_checkpoint, save_checkpoint
 from hwl.training.config import MACHINE_FIELDS, TrainConfig
 from hwl.training.fit import fit
@@ -193,6 +195,28 @@ def test_going_on_with_another_recipe_is_refused_and_names_the_difference(
 
     with pytest.raises(HwlError, match=message):
         fit(small_training(tmp_path / "run", **changes))
+
+
+def test_going_on_in_another_precision_than_auto_was_is_refused(
+    small_training: MakeConfig, trained_halfway: Path, tmp_path: Path
+) -> None:
+    checkpoint = shutil.copytree(trained_halfway, tmp_path / "run.partial") / "checkpoint.pt"
+    save_checkpoint(checkpoint, load_checkpoint(checkpoint) | {"precision": "bf16"})
+
+    with pytest.raises(HwlError, match="begun in precision 'bf16', and here it is 'no'"):
+        fit(small_training(tmp_path / "run"))
+
+
+def test_a_run_that_other_code_had_begun_tells_so(
+    small_training: MakeConfig, trained_halfway: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    checkpoint = shutil.copytree(trained_halfway, tmp_path / "run.partial") / "checkpoint.pt"
+    save_checkpoint(checkpoint, load_checkpoint(checkpoint) | {"codes": ["older"]})
+
+    fit(small_training(tmp_path / "run"))
+
+    assert "the code has changed since this run was begun" in capsys.readouterr().out
+    assert read_json(tmp_path / "run/run.json")["codes"] == ["older", LOADED["code"]]
 
 
 def test_going_on_with_other_workers_threads_and_checkpoint_steps_is_allowed(
