@@ -54,7 +54,7 @@ def wanted(name: str, profile: dict[str, Any]) -> dict[str, object]:
     if name == "4_ablations":
         return {"variants": profile["compare"], "baseline": profile["compare"][0]}
     if name == "5_speed":  # by hand it measures everything; the profile has minutes for a part
-        return asdict(SpeedConfig(output="runs/embedded/speed"))
+        return asdict(SpeedConfig(output="runs/mine/speed"))
     return {"runs": f"runs/{profile['profile']}"}
 
 

@@ -78,8 +78,8 @@ def decode(path: Path, schema: type[Schema]) -> Schema:
         return msgspec.json.decode(path.read_bytes(), type=schema)
     except OSError as error:
         raise HwlError(
-            f"{path}: cannot be read ({error.strerror}); `hwl data --help` tells where data come "
-            "from"
+            f"{path}: cannot be read ({error.strerror}); `hwl data --help` lists what makes, "
+            "fetches or converts data"
         ) from error
     except (ValueError, RecursionError) as error:  # msgspec's errors and those of Unicode
         raise HwlError(f"{path} is not a COCO-format file: {error}") from error

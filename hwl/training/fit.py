@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -35,6 +36,7 @@ from hwl.progress import progress
 from hwl.runs.folder import RunFolder
 from hwl.runs.gpus import check_gpus_are_found
 from hwl.runs.provenance import fingerprints
+from hwl.skeletons import MPII
 from hwl.training.batch_norm import share_batch_norm
 from hwl.training.config import TrainConfig
 from hwl.training.finished import read_history, take_over
@@ -257,7 +259,11 @@ def _check_compiler(config: TrainConfig) -> None:
 
 
 def _dataset(config: TrainConfig, train: Annotations, codec: HeatmapCodec) -> PersonDataset:
-    how = Augmentation(half_body=config.half_body) if config.augment else None
+    how = None
+    if config.augment:
+        how = Augmentation(half_body=config.half_body)
+        if train.skeleton.keypoints == MPII.keypoints:  # whose centers mmpose does not shift
+            how = dataclasses.replace(how, shift=0.0)
     return PersonDataset(train, codec, how, config.seed)
 
 

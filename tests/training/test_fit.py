@@ -14,13 +14,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from hwl.data.annotations import Annotations, Boxes
+from hwl.codec import HeatmapCodec
+from hwl.data.annotations import Annotations, Boxes, load_split
 from hwl.evaluation.config import EvaluateConfig
 from hwl.evaluation.evaluate import evaluate_weights
 from hwl.files import read_json
 from hwl.models import create_model, load_model, save_weights
 from hwl.runs.command import relative
-from hwl.skeletons import COCO
+from hwl.skeletons import COCO, MPII, Skeleton
 from hwl.training import fit as training
 from hwl.training.config import TrainConfig
 from hwl.training.fit import first_samples, fit
@@ -303,3 +304,16 @@ def test_the_best_epoch_is_chosen_on_detected_boxes_where_they_are_given(
     )
     run = json.loads((tmp_path / "run/run.json").read_text())
     assert run["inputs"]["detections"].startswith(f"{path.name} sha256:")
+
+
+@pytest.mark.parametrize(("skeleton", "shift"), [(COCO, 0.3), (MPII, 0.0)])
+def test_centers_of_mpii_are_not_shifted_as_in_mmpose(
+    skeleton: Skeleton, shift: float, small_training: MakeConfig, puppets: Path, tmp_path: Path
+) -> None:
+    learned = dataclasses.replace(load_split(puppets, "train2017"), skeleton=skeleton)
+
+    dataset = training._dataset(
+        small_training(tmp_path, augment=True), learned, HeatmapCodec((64, 32))
+    )
+
+    assert dataset.augmentation is not None and dataset.augmentation.shift == shift
