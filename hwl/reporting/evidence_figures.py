@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-from hwl.reporting.figures import PALETTE, style, wrapped
+from hwl.reporting.figures import PALETTE, counted, style, wrapped
 from hwl.studies.paired import paired_interval
 
 BASE_COLOR = "0.55"
@@ -54,11 +54,12 @@ def figures_of(tables: Mapping[str, pd.DataFrame]) -> Iterator[tuple[str, Figure
         yield "learning", learning_bands(given["curves"], "OKS", arms, note)
     if "reliability" in given:
         yield "reliability", reliability_curves(given["reliability"], f"{how}. Means over seeds")
-    if "sizes" in given:
+    if "sizes" in given and len(given["sizes"]) > 1:
+        threads = counted(given["sizes"]["threads"].iloc[0], "thread")
         note = (
             f"{how}. Lines: 95 % intervals of each mean over the same seeds; whether two differ "
             "is told by their paired difference. Dots of nearly one count stand side by side. "
-            "Latency: eager PyTorch at batch 1"
+            f"Latency: eager PyTorch at batch 1, {threads}"
         )
         yield "accuracy_over_macs", accuracy_over_macs(given["sizes"], note)
     if "trace" in given:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import nbformat
 import numpy as np
@@ -14,6 +14,7 @@ import torch
 from hwl.config import build
 from hwl.errors import HwlError
 from hwl.files import write_json, write_table
+from hwl.inference.runtimes import prepare
 from hwl.inference.timing import latencies
 from hwl.models import create_model
 from hwl.paths import PUBLISHED
@@ -130,7 +131,8 @@ def _tables(design: Design, found: Runs, runs: Path, seeds: int) -> dict[str, pd
 def sizes(found: Runs, design: Design, stages: list[Stage]) -> pd.DataFrame:
     """One row an arm of some stages and of their bases: size, latency and mean OKS with interval.
 
-    Latencies are of eager PyTorch at batch 1, medians of interleaved rounds.
+    Latencies are of the runtime `eager` at batch 1, on as many threads as torch has: medians of
+    interleaved rounds.
     """
     arms = dict.fromkeys(arm for stage in stages for pair in stage.compare for arm in pair)
     rows: list[dict[str, object]] = []
@@ -139,12 +141,11 @@ def sizes(found: Runs, design: Design, stages: list[Stage]) -> pd.DataFrame:
         runs = found.table[found.table["arm"] == arm]
         if runs.empty:
             continue
-        recipe: dict[str, Any] = design.recipe(arm, 0)
-        options = recipe.get("model_options", {})
-        model = create_model(str(recipe.get("model", "ours")), **options).eval()
-        size = int(str(recipe["input_height"])), int(str(recipe["input_width"]))
+        recipe = build(TrainConfig, {"output": "-", **design.recipe(arm, 0)})
+        model = create_model(recipe.model, **recipe.model_options).eval()
+        size = recipe.input_height, recipe.input_width
         counts = count(model, size)
-        tasks[arm] = _forward(model.to(memory_format=torch.channels_last), size)
+        tasks[arm] = partial(prepare(model, "eager", size), torch.zeros(1, 3, *size))
         # The same seeds for all, so that an arm of the main stage has no narrower interval.
         fewest = min(stage.seeds for stage in stages)
         interval = paired_interval(runs.loc[runs["seed"] < fewest, "OKS"].to_numpy())
@@ -163,17 +164,8 @@ def sizes(found: Runs, design: Design, stages: list[Stage]) -> pd.DataFrame:
     seconds = latencies(tasks, ROUNDS)
     table = pd.DataFrame(rows)
     table["latency_ms"] = [1000 * float(np.median(seconds[arm])) for arm in table["arm"]]
+    table["threads"] = torch.get_num_threads()
     return table
-
-
-def _forward(model: torch.nn.Module, size: tuple[int, int]) -> Callable[[], object]:
-    crop = torch.zeros(1, 3, *size).contiguous(memory_format=torch.channels_last)
-
-    def forward() -> None:
-        with torch.inference_mode():
-            model(crop)
-
-    return forward
 
 
 def as_text(

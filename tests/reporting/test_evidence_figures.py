@@ -8,7 +8,11 @@ import pandas as pd
 import pytest
 from matplotlib.text import Text
 
+from hwl.paths import PROJECT
 from hwl.reporting.evidence_figures import accuracy_over_macs, figures_of, read_tables
+from hwl.reporting.evidence_report import sizes
+from hwl.studies.design import load_design
+from hwl.studies.gathering import Runs
 
 RUN = {"boxes": "ground-truth", "flip": True, "input": "128x96", "images": 9, "persons": 20}
 COMPARED = {"stage": "main", "arm": "identity", "base": "zero", "pairs": 12, "verdict": "supported"}
@@ -58,3 +62,29 @@ def test_arms_of_nearly_the_same_size_stand_side_by_side_around_it() -> None:
 
     none, full, dense = (bar.lines[0].get_xdata()[0] for bar in figure.axes[0].containers)
     assert none < 140 < 141 < full < 155 and dense == 360
+
+
+@pytest.mark.slow
+def test_an_arms_size_and_latency_are_those_of_its_model_and_its_oks_that_of_the_fewest_seeds() -> (
+    None
+):
+    design = load_design(PROJECT / "profiles/evidence.yaml")
+    (stage,) = (one for one in design.stages if one.name == "head")
+    rows = [{"arm": "identity", "seed": seed, "OKS": 0.5 + 0.1 * seed} for seed in range(9)]
+    rows += [{"arm": "head-dense", "seed": seed, "OKS": 0.6} for seed in range(6)]
+
+    table = sizes(Runs(pd.DataFrame(rows), {}), design, [stage]).set_index("arm")
+
+    assert table.loc["identity", "parameters_M"] == pytest.approx(3.077882)
+    assert table.loc["identity", "OKS"] == pytest.approx(0.75)  # of seeds 0 to 5
+    dense = table.loc["head-dense"]
+    assert dense["low"] == dense["high"] == pytest.approx(0.6) and dense["latency_ms"] > 0
+    assert dense["macs_M"] > 2 * table.loc["identity", "macs_M"]
+    drawn = dict(figures_of({"runs": pd.DataFrame([RUN]), "sizes": table.reset_index()}))
+    assert list(drawn) == ["accuracy_over_macs"]
+
+
+def test_the_size_of_a_single_arm_is_no_figure() -> None:
+    alone = pd.DataFrame([{"arm": "identity", "macs_M": 140.0, "threads": 1}])
+
+    assert dict(figures_of({"runs": pd.DataFrame([RUN]), "sizes": alone})) == {}
