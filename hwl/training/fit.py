@@ -36,7 +36,7 @@ from hwl.progress import progress
 from hwl.runs.folder import RunFolder
 from hwl.runs.gpus import check_gpus_are_found
 from hwl.runs.provenance import fingerprints
-from hwl.skeletons import MPII
+from hwl.skeletons import MPII, Skeleton
 from hwl.training.batch_norm import share_batch_norm
 from hwl.training.config import TrainConfig
 from hwl.training.finished import read_history, take_over
@@ -132,17 +132,8 @@ def train(config: TrainConfig, folder: Path) -> list[dict[str, float]]:
     if config.threads:
         torch.set_num_threads(config.threads)
     set_seed(config.seed)
-    model = create_model(config.model, len(learned.skeleton), **config.model_options)
-    model.describe(
-        Description(
-            skeleton=learned.skeleton,
-            input_size=codec.input_size,
-            sigma=codec.sigma,
-            trained_on=f"{len(learned.annotated())} persons of {inputs['train']}",
-        )
-    )
-    if config.init_weights:
-        load_weights(model, config.init_weights)
+    trained_on = f"{len(learned.annotated())} persons of {inputs['train']}"
+    model = _new_model(config, learned.skeleton, codec, trained_on)
     if config.sync_batch_norm and processes > 1:
         share_batch_norm(model, accelerator.device)
     optimizer = torch.optim.Adam(model.parameters(), lr=config.lr, fused=True)
@@ -165,6 +156,17 @@ def train(config: TrainConfig, folder: Path) -> list[dict[str, float]]:
         accelerator.backward(loss)
         return loss.detach()
 
+    def add_gradients(batch: Batch) -> Tensor:
+        """Add the gradients of this process's batch, and return its loss."""
+        persons = order.samples(run.epoch_step)  # of all processes
+        sample = samples_on(batch, codec, accelerator.device)
+        *parts, last = sample.split(min(config.accumulate, persons // processes))
+        loss = torch.zeros((), device=accelerator.device)
+        with accelerator.no_sync(model):  # until the last part has been added
+            for part in parts:
+                loss += backward(part, persons)
+        return loss + backward(last, persons)
+
     predictor = Predictor(
         model=run.model,
         prepared=partial(PoseNet.forward, run.model),  # neither compiled nor in mixed precision
@@ -181,15 +183,8 @@ def train(config: TrainConfig, folder: Path) -> list[dict[str, float]]:
                 lr = learning_rate(config, run.step, run.epoch)
                 for group in optimizer.param_groups:
                     group["lr"] = lr
-                persons = order.samples(run.epoch_step)  # of all processes
-                sample = samples_on(batch, codec, accelerator.device)
-                *parts, last = sample.split(min(config.accumulate, persons // processes))
                 optimizer.zero_grad()
-                loss = torch.zeros((), device=accelerator.device)
-                with accelerator.no_sync(model):  # until the last part has been added
-                    for part in parts:
-                        loss += backward(part, persons)
-                loss += backward(last, persons)
+                loss = add_gradients(batch)
                 optimizer.step()
                 run.count(loss)
                 step_is_done()
@@ -207,6 +202,22 @@ def train(config: TrainConfig, folder: Path) -> list[dict[str, float]]:
             run.finish(learned, val)
         accelerator.wait_for_everyone()
     return run.history
+
+
+def _new_model(
+    config: TrainConfig, skeleton: Skeleton, codec: HeatmapCodec, trained_on: str
+) -> PoseNet:
+    """The model to train, which describes itself, from random or from given weights."""
+    model = create_model(config.model, len(skeleton), **config.model_options)
+    model.describe(
+        Description(
+            skeleton=skeleton,
+            input_size=codec.input_size,
+            sigma=codec.sigma,
+            trained_on=trained_on,
+        )
+    )
+    return load_weights(model, config.init_weights) if config.init_weights else model
 
 
 def first_samples(config: TrainConfig, count: int) -> list[Sample]:

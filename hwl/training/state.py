@@ -33,7 +33,16 @@ WEIGHTS_FOLDER = "weights"  # where `keep_weights` keeps them
 
 
 class TrainingState:
-    """What a killed run needs to go on: weights, optimizer, random state, position, history."""
+    """What a killed run needs to go on: weights, optimizer, random state, position, history.
+
+    Args:
+        config: the recipe.
+        accelerator: what moves the model and the batches to their devices.
+        model: the one that is trained, without what the accelerator wraps around it.
+        optimizer: of its parameters.
+        folder: the run's partial folder.
+        inputs: fingerprints of the data.
+    """
 
     def __init__(
         self,
@@ -44,14 +53,6 @@ class TrainingState:
         folder: Path,
         inputs: Mapping[str, str],
     ) -> None:
-        """Args:
-        config: the recipe.
-        accelerator: what moves the model and the batches to their devices.
-        model: the one that is trained, without what the accelerator wraps around it.
-        optimizer: of its parameters.
-        folder: the run's partial folder.
-        inputs: fingerprints of the data.
-        """
         self.config = config
         self.inputs = dict(inputs)
         self.accelerator = accelerator
