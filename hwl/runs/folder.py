@@ -120,7 +120,7 @@ class RunFolder:
         """Copy the run that this object published back into the partial folder, to change it.
 
         Raises:
-            HwlError: as `begin`, or another run has taken its place.
+            HwlError: as `begin`, or another run has taken its place or, a training, is unfinished.
         """
         folder = self._open(keep=False)
         marker = read_marker(self.output)
@@ -153,7 +153,7 @@ class RunFolder:
             (self.path / CHECKPOINT).unlink(missing_ok=True)
             files = sorted(set(_files(self.path)) - {MARKER})
             for name in _foreign(self.output):
-                if any(_in_the_way(self.path / part) for part in (name, *_parents(name))):
+                if any(_in_the_way(self.path / part) for part in [Path(name), *Path(name).parents]):
                     raise HwlError(
                         f"{self.output / name} was made by no run and is in the way of this one, "
                         f"which is kept in {self.path}; move it away and run again"
@@ -193,6 +193,11 @@ class RunFolder:
                 elif self._old.exists():  # killed between its renames
                     self._old.rename(self.output)
                 if not keep and self.path.exists():
+                    if self.kind in RESUMABLE and (self.path / CHECKPOINT).exists():
+                        raise HwlError(
+                            f"{self.path} holds another, interrupted training, which would be lost:"
+                            " finish it first by running it again, or move that folder away"
+                        )
                     shutil.rmtree(self.path)
                 self.path.mkdir(exist_ok=True)
                 self.mark()
@@ -324,10 +329,6 @@ def _foreign(folder: Path) -> list[str]:
     """The files in a run's folder that no run made."""
     made = {MARKER, *(read_marker(folder) or {}).get("files", [])}
     return sorted(name for name in _files(folder) if name not in made)
-
-
-def _parents(name: str) -> list[str]:
-    return [str(parent) for parent in Path(name).parents if str(parent) != "."]
 
 
 def _in_the_way(path: Path) -> bool:

@@ -16,7 +16,7 @@ import torch
 from hwl.errors import HwlError
 from hwl.files import read_json, write_json, write_table
 from hwl.runs import provenance as provenance_module
-from hwl.runs.folder import MARKER, RunFolder, new_run, read_marker
+from hwl.runs.folder import CHECKPOINT, MARKER, RunFolder, new_run, read_marker
 from hwl.runs.provenance import fingerprint, hardware_slug, provenance, recorded_config
 
 
@@ -106,6 +106,22 @@ def test_a_kill_after_the_renames_leaves_the_new_run(old_run: Path) -> None:
 
     assert contents(old_run) == {"new.txt": "new"}
     assert list(old_run.parent.iterdir()) == [old_run]
+
+
+def test_a_published_run_is_not_changed_over_an_interrupted_training(tmp_path: Path) -> None:
+    published, killed = (RunFolder("train", tmp_path / "a", {}) for _ in range(2))
+    (published.begin() / "new.txt").write_text("new")
+    published.publish()
+    (killed.begin() / CHECKPOINT).write_text("hours")
+    killed.close()
+
+    with pytest.raises(
+        HwlError, match=r"a\.partial holds another, interrupted training, .* finish"
+    ):
+        published.reopen()
+
+    assert (tmp_path / "a.partial" / CHECKPOINT).read_text() == "hours"
+    assert killed.begin()  # nothing locks it
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "3", "{}", '{"kind": 3}'])
