@@ -126,10 +126,11 @@ def open_crop_cache(
 ) -> CropCache:
     """The crop cache of annotated persons, made before where it is missing or does not fit.
 
-    A file's name tells the data set's folder, the split, the number of persons, the aspect and a
-    fingerprint of what it is made from; an older one with another fingerprint is removed. A kill
-    while it is made costs at most the last SAVE_EVERY images. Of several processes one makes it,
-    and the others wait.
+    A file's name tells the data set's folder, that of its images, the split by the name of the
+    annotation file, where it is another, the number of persons, the aspect and a fingerprint of
+    what it is made from; an older one with another fingerprint is removed. A kill while it is made
+    costs at most the last SAVE_EVERY images. Of several processes one makes it, and the others
+    wait.
 
     Args:
         folder: where the files are.
@@ -144,7 +145,9 @@ def open_crop_cache(
     shared = math.gcd(*input_size)
     aspect = f"{input_size[0] // shared}x{input_size[1] // shared}"
     images = annotations.folder.resolve()
-    prefix = f"{images.parent.name}-{images.name}-{len(parts)}-{aspect}-"
+    split = annotations.path.stem.removeprefix("person_keypoints_")
+    names = dict.fromkeys([images.parent.name, images.name, split])  # each once, in order
+    prefix = f"{'-'.join(names)}-{len(parts)}-{aspect}-"
     path = folder / f"{prefix}{_fingerprint(annotations, parts)}.npy"
     if not path.exists():
         with _alone(folder, prefix):

@@ -265,3 +265,28 @@ def test_two_data_sets_have_each_its_file_in_one_folder(
     paths = [open_crop_cache(tmp_path / "cache", one, SIZE).path for one in (annotations, others)]
 
     assert all(path.exists() for path in paths) and paths[0] != paths[1]
+
+
+def test_two_splits_of_one_folder_of_images_have_each_its_file(
+    annotations: Annotations, tmp_path: Path
+) -> None:
+    fold = replace(annotations, path=annotations.path.with_name("person_keypoints_fold2.json"))
+    moved = replace(fold, keypoints=few(annotations))
+
+    paths = [open_crop_cache(tmp_path, one, SIZE).path for one in (annotations, moved)]
+
+    assert all(path.exists() for path in paths) and paths[0] != paths[1]
+
+
+def test_the_files_name_tells_data_set_split_persons_and_aspect(
+    annotations: Annotations, tmp_path: Path
+) -> None:
+    path = annotations.path.with_name("person_keypoints_fold2.json")
+    names = [
+        open_crop_cache(tmp_path, one, SIZE).path.name
+        for one in (annotations, replace(annotations, path=path))
+    ]
+
+    data, persons = annotations.folder.parent.name, len(annotations.annotated())
+    assert names[0].startswith(f"{data}-train2017-{persons}-")
+    assert names[1].startswith(f"{data}-train2017-fold2-{persons}-")
