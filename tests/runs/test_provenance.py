@@ -106,6 +106,28 @@ def test_a_renamed_file_changes_a_folders_fingerprint(images: Path) -> None:
     assert folder_fingerprint(images) != before
 
 
+def test_an_unlinked_folders_fingerprint_is_that_of_earlier_records(images: Path) -> None:
+    assert folder_fingerprint(images) == "2 files, names and contents sha256:437f3d878b9dedbf"
+
+
+def test_the_images_of_a_linked_subfolder_count(images: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/3.jpg").write_bytes(b"three")
+    (images / "linked").symlink_to(tmp_path / "elsewhere")
+    before = folder_fingerprint(images)
+
+    (tmp_path / "elsewhere/3.jpg").write_bytes(b"eerht")
+
+    assert before.startswith("3 files") and folder_fingerprint(images) != before
+
+
+def test_a_link_to_a_folder_above_is_entered_once(images: Path) -> None:
+    before = folder_fingerprint(images)
+    (images / "more/above").symlink_to(images)
+
+    assert folder_fingerprint(images) == before
+
+
 def test_the_command_is_that_of_hwl_with_relative_paths(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(COMMAND, "")  # so that it is put back
     monkeypatch.setattr(sys, "argv", ["hwl", "compare", str(PROJECT / "no profile")])
