@@ -20,12 +20,26 @@ from hwl.errors import HwlError
 from hwl.files import replacing
 from hwl.skeletons import LSP, MPII, Skeleton
 
+LSP_DESCRIPTION = "Leeds Sports Pose (Johnson and Everingham, BMVC 2010), official split"
+MPII_DESCRIPTION = "MPII Human Pose (Andriluka et al., CVPR 2014)"
 LSP_SPLITS = {"train": range(1, 1001), "test": range(1001, 2001)}  # image numbers
 LSP_PADDING = 0.1  # of the keypoints' longer side, on every side
 AREA_SHARE = 0.523  # a person's share of the box on COCO; neither LSP nor MPII publish areas
 MPII_UNIT = 200  # pixels of box side per unit of MPII's scale
 MPII_DROP = 15  # pixels per unit of scale that the customary crop lies below MPII's center
 HEAD_SHARE = 0.6  # head size over the diagonal of the head box, by MPII's definition of PCKh
+
+
+class Info(msgspec.Struct):
+    """The entry `info` of a converted file."""
+
+    description: str
+
+
+class Converted(msgspec.Struct):
+    """What tells that a file is an earlier conversion."""
+
+    info: Info
 
 
 class MpiiPerson(msgspec.Struct, rename={"keypoints": "joints", "keypoints_vis": "joints_vis"}):
@@ -54,11 +68,17 @@ def convert_lsp(folder: Path, output_folder: Path) -> list[Path]:
         The two files.
 
     Raises:
-        HwlError: a file is missing or unreadable, or the array is of another shape.
+        HwlError: a file is missing or unreadable, the array is of another shape, or a file is in
+            the way that is no earlier conversion of LSP.
     """
+    outputs = {
+        split: output_folder / "annotations" / f"person_keypoints_{split}.json"
+        for split in LSP_SPLITS
+    }
+    for output in outputs.values():
+        _check_replaceable(output, LSP_DESCRIPTION)
     path = folder / "joints.mat"
     table = _read_mat(path, "joints", (3, len(LSP), 2000))
-    written = []
     for split, numbers in LSP_SPLITS.items():
         images, annotations = [], []
         for number in numbers:
@@ -68,11 +88,8 @@ def convert_lsp(folder: Path, output_folder: Path) -> list[Path]:
             box = _padded_box(xy, image["width"], image["height"])
             images.append(image)
             annotations.append(_person(number, number, box, keypoints))
-        description = "Leeds Sports Pose (Johnson and Everingham, BMVC 2010), official split"
-        output = output_folder / "annotations" / f"person_keypoints_{split}.json"
-        _write(output, description, images, annotations, LSP)
-        written.append(output)
-    return written
+        _write(outputs[split], LSP_DESCRIPTION, images, annotations, LSP)
+    return list(outputs.values())
 
 
 def convert_mpii(
@@ -98,8 +115,10 @@ def convert_mpii(
         `output`.
 
     Raises:
-        HwlError: a file is missing, unreadable or does not fit the other.
+        HwlError: a file is missing, unreadable or does not fit the other, or `output` is there and
+            no earlier conversion of MPII.
     """
+    _check_replaceable(output, MPII_DESCRIPTION)
     persons = _read_mpii(annotation_json)
     head_sizes = None
     if ground_truth_mat is not None:
@@ -120,9 +139,23 @@ def convert_mpii(
         if head_sizes is not None:
             annotation["head_size"] = round(float(head_sizes[index]), 4)
         annotations.append(annotation)
-    description = "MPII Human Pose (Andriluka et al., CVPR 2014)"
-    _write(output, description, list(images.values()), annotations, MPII)
+    _write(output, MPII_DESCRIPTION, list(images.values()), annotations, MPII)
     return output
+
+
+def _check_replaceable(path: Path, description: str) -> None:
+    """HwlError where there is a file that is no earlier conversion of the same data set."""
+    if not path.exists():
+        return
+    try:
+        told = msgspec.json.decode(path.read_bytes(), type=Converted).info.description
+    except (OSError, ValueError):
+        told = ""
+    if told != description:
+        raise HwlError(
+            f"{path} is there already and no earlier conversion: choose another output, or move it "
+            "away"
+        )
 
 
 def _read_mat(path: Path, name: str, shape: tuple[int, ...]) -> NDArray[np.float64]:

@@ -259,9 +259,47 @@ def test_mpii_bad_entry_is_told_with_its_place(mpii: Path, field: str, value: ob
         converted_mpii(mpii)
 
 
-def test_failed_write_leaves_the_old_file(mpii: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mpii_output_that_is_the_input_is_refused_and_kept(mpii: Path) -> None:
+    source = mpii / "mpii_val.json"
+    before = source.read_bytes()
+
+    with pytest.raises(HwlError, match=r"mpii_val\.json is there already and no .* choose another"):
+        convert_mpii(source, mpii, source)
+
+    assert source.read_bytes() == before
+
+
+@pytest.mark.parametrize("content", ["mine", "[]", '{"info": {"description": "my own"}}'])
+def test_a_file_that_is_no_earlier_conversion_is_refused_and_kept(content: str, mpii: Path) -> None:
     (mpii / "out").mkdir()
-    (mpii / "out/val.json").write_text("old")
+    (mpii / "out/val.json").write_text(content)
+
+    with pytest.raises(HwlError, match=r"val\.json is there already"):
+        converted_mpii(mpii)
+
+    assert (mpii / "out/val.json").read_text() == content
+
+
+def test_lsp_leaves_other_annotations_alone(lsp: Path, tmp_path: Path) -> None:
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations/person_keypoints_test.json").write_text("{}")
+
+    with pytest.raises(HwlError, match=r"keypoints_test\.json is there already"):
+        convert_lsp(lsp, tmp_path)
+
+    assert len(list((tmp_path / "annotations").iterdir())) == 1
+
+
+def test_an_earlier_conversion_is_replaced(mpii: Path) -> None:
+    converted_mpii(mpii)
+    (mpii / "mpii_val.json").write_text(json.dumps([mpii_entry("a.jpg")]))
+
+    assert len(converted_mpii(mpii)["annotations"]) == 1
+
+
+def test_failed_write_leaves_the_old_file(mpii: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    converted_mpii(mpii)
+    before = (mpii / "out/val.json").read_bytes()
 
     def full_disk(source: Path, target: Path) -> None:
         raise OSError(28, "No space left on device")
@@ -271,4 +309,4 @@ def test_failed_write_leaves_the_old_file(mpii: Path, monkeypatch: pytest.Monkey
     with pytest.raises(HwlError, match=r"cannot write .*val\.json"):
         converted_mpii(mpii)
 
-    assert (mpii / "out/val.json").read_text() == "old"
+    assert (mpii / "out/val.json").read_bytes() == before
