@@ -153,7 +153,7 @@ def download_coco(
         folder: where COCO goes.
         splits: names in SPLITS.
         yes: do not ask.
-        keep_zips: keep each archive once it is unpacked.
+        keep_zips: keep each archive once it is unpacked; one that was there before is kept anyway.
 
     Raises:
         HwlError: the disk is too small; else as `describe`, `fetch` and `extract`.
@@ -168,9 +168,12 @@ def download_coco(
     require_space(folder, unpacked + (sum(zips) if keep_zips else max(zips)))
     for download in downloads:
         limit = download.size + SLACK
+        users_own = download.archive(folder).exists()
         archive = fetch(download.url, download.archive(folder), md5=download.md5, limit=limit)
         extract(archive, download.missing(folder), folder, download.images)
-        if not keep_zips:
+        if users_own:
+            print(f"{archive} was there before and is kept: remove it if you do not need it")
+        elif not keep_zips:
             archive.unlink()
 
 

@@ -259,6 +259,17 @@ def test_download_coco_leaves_what_is_whole_alone(coco: Path, server: Server) ->
     assert server.ranges == []
 
 
+def test_an_archive_that_was_there_before_is_kept(
+    coco: Path, server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (coco / "val2017.zip").write_bytes(server.files["/zips/val2017.zip"])
+
+    download_coco(coco, ["val2017"], yes=True)
+
+    assert [path.name for path in coco.glob("*.zip")] == ["val2017.zip"]
+    assert "val2017.zip was there before and is kept" in capsys.readouterr().out
+
+
 def test_download_coco_refuses_an_incomplete_folder(coco: Path, server: Server) -> None:
     (coco / "val2017").mkdir()
 
