@@ -16,14 +16,16 @@ written by another encoder. Rounding itself moves a keypoint by at most 0.05 pix
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypedDict
 
 import cv2
 import msgspec
 import numpy as np
 
+from hwl.data.coco_format import XYWH
 from hwl.data.images import read_image
 from hwl.errors import HwlError
 from hwl.paths import PROJECT
@@ -38,6 +40,36 @@ DETECTOR = Detector(missed=0.03, doubled=0.1, false_alarms=1.4, jitter=0.06, cli
 SEED = 0  # of the detections
 
 
+class OfficialImage(TypedDict):
+    """What is taken of an entry of `images`."""
+
+    id: int
+    file_name: str
+    width: int
+    height: int
+
+
+class OfficialPerson(TypedDict):
+    """What is taken of an entry of `annotations`."""
+
+    id: int
+    image_id: int
+    category_id: int
+    iscrowd: int
+    bbox: XYWH
+    area: float
+    num_keypoints: int
+    keypoints: Annotated[list[float], msgspec.Meta(min_length=51, max_length=51)]
+
+
+class OfficialFile(TypedDict):
+    """A `person_keypoints_<split>.json` of COCO 2017."""
+
+    images: list[OfficialImage]
+    annotations: list[OfficialPerson]
+    categories: Annotated[list[dict[str, Any]], msgspec.Meta(min_length=1)]
+
+
 def make_coco_subset(coco: Path, folder: Path, lists: Path = LISTS) -> Path:
     """Make the folder, whole or not at all, and return it.
 
@@ -47,13 +79,14 @@ def make_coco_subset(coco: Path, folder: Path, lists: Path = LISTS) -> Path:
         lists: folder of `train2017.txt` and `val2017.txt`, an image's id in each line.
 
     Raises:
-        HwlError: the folder is there already, or an annotation file or a listed image is missing.
+        HwlError: the folder is there already, or an annotation file or a listed image is missing
+            or damaged.
     """
     if folder.exists():
         raise HwlError(f"{folder} is there already: remove it, or name another folder")
     images, persons, category = _read(coco)
-    partial = folder.with_name(f"{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}")
+    shutil.rmtree(partial, ignore_errors=True)  # of a killed run that had the same number
     try:
         for name in ("annotations", "person_detection_results", *OFFICIAL):
             (partial / name).mkdir(parents=True)
@@ -70,7 +103,12 @@ def make_coco_subset(coco: Path, folder: Path, lists: Path = LISTS) -> Path:
         detections = [found for entry, people in made for found in _detections(entry, people)]
         path = partial / "person_detection_results" / "val2017_simulated_detections.json"
         path.write_bytes(msgspec.json.encode(detections))
-        partial.rename(folder)
+        try:
+            partial.rename(folder)
+        except OSError:
+            if not folder.exists():
+                raise
+            raise HwlError(f"{folder} is there already, made meanwhile by another") from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return folder
@@ -87,14 +125,18 @@ def _read(coco: Path) -> tuple[dict[int, Image], dict[int, Persons], dict]:
     for split in OFFICIAL:
         path = coco / "annotations" / f"person_keypoints_{split}.json"
         try:
-            listing = msgspec.json.decode(path.read_bytes())
+            listing = msgspec.json.decode(path.read_bytes(), type=OfficialFile)
         except OSError as error:
             raise HwlError(f"{path}: {error.strerror}; `hwl data coco` fetches it") from error
+        except (ValueError, RecursionError) as error:  # the message names the entry
+            raise HwlError(
+                f"{path} is not COCO's ({error}): move it away, and `hwl data coco` fetches it"
+            ) from error
         for image in listing["images"]:
             images[image["id"]] = {**image, "path": coco / split / image["file_name"]}
         for person in listing["annotations"]:
             if person["num_keypoints"] and not person["iscrowd"]:
-                persons.setdefault(person["image_id"], []).append(person)
+                persons.setdefault(person["image_id"], []).append({**person})
     return images, persons, listing["categories"][0]
 
 

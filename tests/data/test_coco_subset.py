@@ -121,6 +121,55 @@ def test_a_missing_official_file_is_named_and_nothing_left(
     assert list(tmp_path.glob("subset*")) == []
 
 
+def test_a_folder_that_is_named_as_unfinished_ones_are_is_left_alone(
+    coco: Path, lists: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "subset.partial").mkdir()
+    (tmp_path / "subset.partial/mine.txt").touch()
+
+    make_coco_subset(coco, tmp_path / "subset", lists)
+
+    assert (tmp_path / "subset.partial/mine.txt").exists()
+
+
+def test_a_folder_that_appears_meanwhile_is_not_replaced(
+    coco: Path, lists: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def detect(*_: object) -> list:
+        (tmp_path / "subset/train2017").mkdir(parents=True, exist_ok=True)
+        return []
+
+    monkeypatch.setattr("hwl.data.coco_subset._detections", detect)
+
+    with pytest.raises(HwlError, match="subset is there already"):
+        make_coco_subset(coco, tmp_path / "subset", lists)
+
+    assert [path.name for path in tmp_path.glob("*subset*")] == ["subset"]
+
+
+@pytest.mark.parametrize("field", ["num_keypoints", "iscrowd", "bbox", "keypoints"])
+def test_a_person_without_a_needed_field_is_named(
+    field: str, coco: Path, lists: Path, tmp_path: Path
+) -> None:
+    path = coco / "annotations/person_keypoints_train2017.json"
+    listing = json.loads(path.read_text())
+    del listing["annotations"][1][field]
+    path.write_text(json.dumps(listing))
+
+    with pytest.raises(HwlError, match=rf"train2017\.json .*`{field}`.*\$\.annotations\[1\]"):
+        make_coco_subset(coco, tmp_path / "subset", lists)
+
+
+def test_an_annotation_file_that_is_cut_short_is_named(
+    coco: Path, lists: Path, tmp_path: Path
+) -> None:
+    path = coco / "annotations/person_keypoints_val2017.json"
+    path.write_bytes(path.read_bytes()[:-100])
+
+    with pytest.raises(HwlError, match=r"val2017\.json is not .* `hwl data coco` fetches"):
+        make_coco_subset(coco, tmp_path / "subset", lists)
+
+
 def test_an_image_that_is_cut_short_is_named(coco: Path, lists: Path, tmp_path: Path) -> None:
     path = coco / "train2017/000000000001.jpg"
     path.write_bytes(path.read_bytes()[:-200])
