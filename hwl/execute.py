@@ -12,6 +12,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import nbformat
@@ -175,21 +176,60 @@ def _take_images_out(executed: nbformat.NotebookNode, images: Path) -> None:
 
 
 def _defaults(notebook: Path) -> dict[str, object]:
-    """Names and literal values of a notebook's parameters cell."""
+    """Names and literal values of a notebook's parameters cell, `output` among them.
+
+    Raises:
+        HwlError: there is no such notebook, it is broken, or its parameters cell is not of this
+            form.
+    """
     if not notebook.is_file():
         there = ", ".join(sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb")))
         raise HwlError(f"{notebook}: there is no such notebook; there are {there}")
-    cells = [
-        cell
-        for cell in nbformat.read(notebook, as_version=4).cells
-        if "parameters" in cell.metadata.get("tags", [])
-    ]
+    try:
+        cells = {
+            number: cell.source
+            for number, cell in enumerate(nbformat.read(notebook, as_version=4).cells, start=1)
+            if "parameters" in cell.metadata.get("tags", [])
+        }
+    except OSError as error:
+        raise HwlError(f"{notebook}: cannot be read ({error.strerror})") from error
+    except Exception as error:  # a damaged notebook can fail with nearly any exception
+        why = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise HwlError(
+            f"{notebook} is no notebook ({why}): save it anew in Jupyter, or take another copy"
+        ) from error
     if len(cells) != 1:
         raise HwlError(f"{notebook}: {len(cells)} cells are tagged 'parameters', one is needed")
-    return {
-        statement.targets[0].id: ast.literal_eval(statement.value)
-        for statement in ast.parse(cells[0].source).body
-    }
+    ((number, source),) = cells.items()
+    cell = f"{notebook}: cell {number}, tagged 'parameters',"
+    try:
+        defaults = dict(_assignment(statement, cell) for statement in ast.parse(source).body)
+    except SyntaxError as error:
+        raise HwlError(
+            f"{cell} line {error.lineno} is no Python ({error.msg}): write `name = literal` there"
+        ) from error
+    if "output" not in defaults:
+        raise HwlError(
+            f"{cell} has no 'output', the run's folder: add a line like output = \"runs/mine\""
+        )
+    return defaults
+
+
+def _assignment(statement: ast.stmt, cell: str) -> tuple[str, object]:
+    """Name and value of `name = literal`, which may have a type; HwlError for anything else."""
+    target: ast.expr | None = None
+    value: ast.expr | None = None
+    if isinstance(statement, ast.Assign) and len(statement.targets) == 1:
+        target, value = statement.targets[0], statement.value
+    elif isinstance(statement, ast.AnnAssign):
+        target, value = statement.target, statement.value
+    with suppress(ValueError, TypeError):  # of what is no literal
+        if isinstance(target, ast.Name) and value:
+            return target.id, ast.literal_eval(value)
+    raise HwlError(
+        f"{cell} line {statement.lineno}, `{ast.unparse(statement).splitlines()[0]}`, is no "
+        "`name = literal`: leave these alone there, and import and compute in a cell below"
+    )
 
 
 def _unknown(notebook: Path, name: str, known: list[str]) -> str:

@@ -105,7 +105,8 @@ def test_a_runtime_is_a_candidate_for_the_fastest_and_named_where_another_is_unk
 def test_a_notebook_is_run_by_its_name_and_listed_where_another_is_unknown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    parameters = nbformat.v4.new_code_cell("number = 3", metadata={"tags": ["parameters"]})
+    source = 'output = "runs/a"\nnumber = 3'
+    parameters = nbformat.v4.new_code_cell(source, metadata={"tags": ["parameters"]})
     nbformat.write(nbformat.v4.new_notebook(cells=[parameters]), tmp_path / f"{NAME}.ipynb")
     ran = []
     monkeypatch.setattr(execute, "NOTEBOOKS", tmp_path)
