@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import pandas as pd
+from msgspec import Meta
 
+from hwl.config import build, check
+from hwl.errors import HwlError
 from hwl.runs.record import Record
 
 SHOWN: tuple[str, ...] = (
@@ -21,13 +27,43 @@ SHOWN: tuple[str, ...] = (
 SHOWN += ("weight_function", "augment", "init_weights", "seed")
 
 
-def model_card(profile: Path, run: str, said: dict[str, str]) -> str:
+Text = Annotated[str, Meta(min_length=1, description="a text, not empty")]
+
+
+@dataclass(frozen=True)
+class Said:
+    """What no measurement tells of published weights: an entry of a profile."""
+
+    limits: Text  # what the model cannot do
+    licence: Text  # of the weights, and of the data that they were trained on
+
+    def __post_init__(self) -> None:
+        """Check every value; raises HwlError."""
+        check(self)
+
+
+def read_said(run: str, entry: object) -> Said:
+    """What a profile says of the weights of a run.
+
+    Raises:
+        HwlError: the entry has not both texts, or has others.
+    """
+    where = f"'published_weights' of {run}"
+    if not isinstance(entry, Mapping):
+        raise HwlError(f"{where} in the profile has no 'limits' and 'licence': write both")
+    try:
+        return build(Said, entry)
+    except HwlError as error:
+        raise HwlError(f"{where} in the profile: {error}") from None
+
+
+def model_card(profile: Path, run: str, said: Said) -> str:
     """A model card in Markdown.
 
     Args:
         profile: folder with `train/<run>` and `evaluate/<run>`.
         run: the run's name, such as "ours-seed0".
-        said: "limits" and "licence", which no measurement tells.
+        said: what no measurement tells.
 
     Raises:
         HwlError: a record or a table lacks what the card says.
@@ -61,11 +97,11 @@ Commit {trained.entry("git", "commit")}, torch {trained.entry("packages", "torch
 
 ## Limits
 
-{said["limits"]}
+{said.limits}
 
 ## Licence
 
-{said["licence"]}
+{said.licence}
 """
 
 

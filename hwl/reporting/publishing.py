@@ -24,7 +24,7 @@ from hwl.errors import HwlError
 from hwl.evaluation.persons import PERSONS_FILE
 from hwl.files import write_table, write_text
 from hwl.paths import PROJECT, PUBLISHED, RUNS
-from hwl.reporting.model_card import model_card
+from hwl.reporting.model_card import Said, model_card, read_said
 from hwl.runs.graph import has_own_graph
 from hwl.runs.record import (
     Record,
@@ -53,8 +53,9 @@ def publish(profile: str, runs: Path = RUNS, published: Path = PUBLISHED) -> lis
 
     Raises:
         HwlError: there is no report, it is older than a run, a run is not of one clean commit or
-            not of the weights beside it, or a file to be published tells a path of this machine. An
-            experiment needs no report, and none of its published runs may be missing.
+            not of the weights beside it, the profile says too little of weights that it publishes,
+            or a file to be published tells a path of this machine. An experiment needs no report,
+            and none of its published runs may be missing.
     """
     root, target = runs / profile, published / profile
     records = {
@@ -74,6 +75,7 @@ def publish(profile: str, runs: Path = RUNS, published: Path = PUBLISHED) -> lis
                     f"there first (docs/{profile}.md)"
                 )
     _check(root, records, finished=not (experiment and records))
+    named = _published_weights(profile)  # before anything is written
     partial = target.with_name(target.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     figures: set[bytes] = set()  # one that several runs share is published with the first
@@ -90,7 +92,7 @@ def publish(profile: str, runs: Path = RUNS, published: Path = PUBLISHED) -> lis
     write_table(partial / "runs.csv", _origins(records))
     if (root / PAGE).is_file():
         write_text(partial / PAGE, _linked((root / PAGE).read_text(encoding="utf-8"), partial))
-    for name, said in _published_weights(profile).items():
+    for name, said in named.items():
         folder = Path("train") / name
         shutil.copyfile(root / folder / WEIGHTS, partial / folder / WEIGHTS)
         write_text(partial / folder / "MODEL_CARD.md", model_card(partial, name, said))
@@ -161,10 +163,11 @@ def _linked(page: str, folder: Path) -> str:
     return re.sub(r'href="(?![a-z]+:)([^"#]+/)notebook\.html"', r'href="\1"', page)
 
 
-def _published_weights(profile: str) -> dict[str, dict[str, str]]:
+def _published_weights(profile: str) -> dict[str, Said]:
     """Runs whose weights the profile publishes, with their model card's limits and licence."""
     text = (PROJECT / "profiles" / f"{profile}.yaml").read_text(encoding="utf-8")
-    return yaml.safe_load(text).get("published_weights", {})
+    entries = yaml.safe_load(text).get("published_weights", {})
+    return {name: read_said(name, entry) for name, entry in entries.items()}
 
 
 def _files(folder: Path) -> Iterator[Path]:

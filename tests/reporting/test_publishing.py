@@ -210,6 +210,31 @@ def test_an_experiment_without_runs_is_refused(runs: Path) -> None:
         publish("evidence", runs, runs.parent / "results")
 
 
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({}, "'limits' is missing"),
+        ({"limits": "few"}, "'licence' is missing"),
+        ({"limits": "few", "licence": ""}, "'licence' is ''"),
+        ({"limits": 3, "licence": "MIT"}, "'limits' is 3"),
+        ({"limits": "few", "licence": "MIT", "author": "me"}, "unknown parameter 'author'"),
+        (None, "has no 'limits' and 'licence'"),
+    ],
+)
+def test_weights_without_limits_and_licence_are_refused_before_anything_is_written(
+    said: object, message: str, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (runs.parent / "profiles").mkdir()
+    profile = runs.parent / "profiles/embedded.yaml"
+    profile.write_text(json.dumps({"published_weights": {"ours-seed0": said}}))
+    monkeypatch.setattr("hwl.reporting.publishing.PROJECT", runs.parent)
+
+    with pytest.raises(HwlError, match=f"'published_weights' of ours-seed0.*{message}"):
+        published(runs)
+
+    assert not (runs.parent / "results").exists()
+
+
 def test_publishing_again_replaces_the_profile_whole(runs: Path) -> None:
     published(runs)
     (runs.parent / "results/embedded/stale.csv").touch()
