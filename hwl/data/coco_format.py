@@ -36,7 +36,7 @@ class CocoPerson(msgspec.Struct):
     category_id: Id
     bbox: XYWH
     area: float
-    keypoints: list[float]
+    keypoints: list[float] = []  # other categories' entries have none
     iscrowd: int = 0
     head_size: float = float("nan")
 

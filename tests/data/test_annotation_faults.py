@@ -28,6 +28,7 @@ FAULTS = {
     "wrong type": (change("images", 1, width="wide"), r"Expected `int`.*images\[1\]\.width"),
     "no area": (drop("area", 2), r"`area`.*annotations\[2\]"),
     "too few keypoints": (change("annotations", 2, keypoints=[1, 2, 2]), "annotation 13 has 3 num"),
+    "no keypoints": (drop("keypoints", 2), "annotation 13 has 0 numbers in 'keypoints'"),
     "annotation id twice": (change("annotations", 2, id=11), "id 11 occurs twice in 'annotations'"),
     "image id twice": (change("images", 1, id=70), "id 70 occurs twice in 'images'"),
     "unknown image": (change("annotations", 1, image_id=5), "annotation 12 is in image 5"),

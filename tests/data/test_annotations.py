@@ -224,3 +224,12 @@ def test_150_000_persons_load_in_seconds(tmp_path: Path) -> None:
     print(f"{path.stat().st_size / 1e6:.0f} MB in {seconds:.1f} s")
     assert found.keypoints.shape == (150_000, 17, 3) and found.image_index[-1] == 149_999 % 60_000
     assert seconds < 20
+
+
+def test_an_annotation_of_another_category_needs_no_keypoints(tmp_path: Path) -> None:
+    raw = content()
+    cat = person(14, 70, category_id=2)
+    del cat["keypoints"]
+    raw["annotations"].append(cat)
+
+    assert load(tmp_path, raw).ids.tolist() == [11, 12, 13]
