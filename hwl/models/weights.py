@@ -44,6 +44,7 @@ ARRAY_PARTS: list[Any] = [
 ]
 BACKBONE = "backbone."
 SAFETENSORS = ".safetensors"
+ONNX = ".onnx"
 METADATA = "hwl"  # the entry of a file's metadata that is ours
 LAST_LAYER = "head.final_layer.weight"  # (keypoints, channels, 1, 1) in every model
 SHOWN = 5  # keys listed in an error message
@@ -233,6 +234,11 @@ def _metadata(path: Path) -> dict[str, str]:
     """Of a safetensors file, which is looked through for damage; of another kind of file, none."""
     if not path.is_file():
         raise HwlError(f"{path}: there is no such weights file")
+    if path.suffix == ONNX:
+        raise HwlError(
+            f"{path} is for other programs: give the .safetensors that it was exported from (int8 "
+            "is --runtime onnxruntime-int8 with --calibration-data)"
+        )
     if path.suffix != SAFETENSORS:
         return {}
     try:

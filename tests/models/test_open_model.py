@@ -94,3 +94,11 @@ def test_published_weights_are_those_of_the_models_own_name(
 
     assert same_weights(loaded, peer)
     assert same_weights(opened, peer)
+
+
+@pytest.mark.parametrize("model", ["", "mobilenetv2"])
+def test_an_onnx_file_is_refused_with_what_to_give_instead(model: str, tmp_path: Path) -> None:
+    (tmp_path / "ours-int8.onnx").write_bytes(b"a graph")
+
+    with pytest.raises(HwlError, match=r"int8\.onnx is for other programs: give the \.safetensors"):
+        open_model(tmp_path / "ours-int8.onnx", model)
