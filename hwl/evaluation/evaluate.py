@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,7 @@ from hwl.inference.poses import Poses, coco_results, pose_scores
 from hwl.inference.predictor import Predictor
 from hwl.models.description import DECODE
 from hwl.models.published import fetch_weights
-from hwl.runs.provenance import provenance, recorded_config
+from hwl.runs.provenance import fingerprints, provenance, recorded_config
 
 KEYPOINTS_FILE = "keypoints.csv"
 RELIABILITY_FILE = "reliability.csv"
@@ -39,12 +39,15 @@ class Evaluation:
         protocol: how they were made: boxes, flip, decode, input size, images, persons.
         poses: the predictions, one a box, before suppression.
         results: surviving persons in COCO's result format (AP only).
+        origin: what `run.json` tells of the files that were read: their fingerprints as `inputs`
+            and the weights' own configuration as `trained` (`evaluate_weights` only).
     """
 
     metrics: dict[str, float]
     protocol: dict[str, object]
     poses: Poses
     results: list[dict[str, object]]
+    origin: dict[str, object] = field(default_factory=dict)
 
     def sentence(self) -> str:
         """The protocol in words, to stand beside every number."""
@@ -163,7 +166,8 @@ def evaluate_weights(config: EvaluateConfig) -> tuple[Annotations, list[Evaluati
         _check_metric(config.metric, boxes)
     predictor = open_predictor(config.weights, shared_options(config), config.runtime)
     predictor.check_keypoints(annotations, config.weights)
-    return annotations, [
+    origin = _origin(config, annotations)  # before the hours in which a file may be replaced
+    found = [
         evaluate(
             replace(predictor, flip=flip),
             annotations,
@@ -174,6 +178,16 @@ def evaluate_weights(config: EvaluateConfig) -> tuple[Annotations, list[Evaluati
         )
         for boxes, flip in protocols
     ]
+    return annotations, [replace(one, origin=origin) for one in found]
+
+
+def _origin(config: EvaluateConfig, annotations: Annotations) -> dict[str, object]:
+    weights = fetch_weights(config.weights, config.model)  # a path, or fetched before and checked
+    inputs = {"weights": weights, "annotations": annotations.path, "images": annotations.folder}
+    if config.detections:
+        inputs["detections"] = Path(config.detections)
+    trained = recorded_config(weights.with_name("run.json"))
+    return {"inputs": fingerprints(inputs), **({"trained": trained} if trained else {})}
 
 
 def on_ground_truth(evaluations: Sequence[Evaluation]) -> Evaluation | None:
@@ -254,11 +268,4 @@ def write_evaluation(
         write_table(folder / KEYPOINTS_FILE, errors.to_dict("records"))
         reliability = reliability_table(annotations, poses)
         write_table(folder / RELIABILITY_FILE, reliability.to_dict("records"))
-    weights = fetch_weights(config.weights, config.model)  # a path, or fetched before and checked
-    inputs = {"weights": weights, "annotations": annotations.path, "images": annotations.folder}
-    if config.detections:
-        inputs["detections"] = Path(config.detections)
-    run = provenance(config, inputs)
-    if trained := recorded_config(weights.with_name("run.json")):
-        run["trained"] = trained
-    write_json(folder / "run.json", run)
+    write_json(folder / "run.json", provenance(config, {}) | evaluations[-1].origin)

@@ -134,6 +134,25 @@ def test_the_run_folder_has_numbers_protocols_results_and_origin(
     assert run["config"]["input_width"] == 0 and run["trained"] == {"epochs": 7}
 
 
+def test_the_origin_is_what_was_read_though_a_training_replaces_the_weights_meanwhile(
+    tmp_path: Path, data: Path
+) -> None:
+    weights = saved(tmp_path)
+    (tmp_path / "run.json").write_text(json.dumps({"config": {"epochs": 7}}))
+    before = fingerprint(weights)
+    config = configured(data, weights, flip=False)
+    annotations, found = evaluate_weights(config)
+    saved(tmp_path, trained_on="others")
+    (tmp_path / "run.json").write_text(json.dumps({"config": {"epochs": 8}}))
+    (tmp_path / "output").mkdir()
+
+    write_evaluation(tmp_path / "output", config, annotations, found)
+
+    run = read_json(tmp_path / "output/run.json")
+    assert before != fingerprint(weights) and run["inputs"]["weights"].endswith(before)
+    assert run["trained"] == {"epochs": 7}
+
+
 def test_the_origin_of_published_weights_is_the_fetched_file(
     tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
