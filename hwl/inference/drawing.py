@@ -25,14 +25,15 @@ def draw_pose(
         image: (H, W, 3) uint8 RGB.
         keypoints: (K, 2) in pixels.
         scores: (K,); keypoints not above the threshold are left out.
-        skeleton: names and limbs.
+        skeleton: limbs, and which keypoints are left and right.
         threshold: see scores.
     """
     drawn = image.copy()
     thickness = max(2, round(min(image.shape[:2]) / 150))
     points = np.round(keypoints * 2**SHIFT).astype(int)
-    sides = {"left": LEFT, "right": RIGHT}
-    colors = [sides.get(keypoint.partition("_")[0], MIDDLE) for keypoint in skeleton.keypoints]
+    sides = {left: LEFT for left, _ in skeleton.pairs}
+    sides |= {right: RIGHT for _, right in skeleton.pairs}
+    colors = [sides.get(keypoint, MIDDLE) for keypoint in skeleton.keypoints]
     for a, b in skeleton.limbs:
         if min(scores[a], scores[b]) > threshold:
             color = colors[a] if colors[a] == colors[b] else MIDDLE

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from hwl.inference.drawing import LEFT, MIDDLE, RIGHT, draw_pose
-from hwl.skeletons import COCO
+from hwl.skeletons import COCO, skeleton_from_category
 
 BLACK = np.zeros((200, 160, 3), np.uint8)
 # On a circle, so that no limb runs over a third keypoint.
@@ -78,3 +79,18 @@ def test_no_keypoint_above_the_threshold_leaves_the_image_as_it_is() -> None:
 
 def test_keypoints_outside_of_the_image_do_no_harm() -> None:
     assert not draw_pose(BLACK, KEYPOINTS - 5000, np.ones(17), COCO).any()
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "pairs"),
+    [("LEye", "REye", None), ("ojo_izq", "ojo_der", [("ojo_izq", "ojo_der")])],
+)
+def test_sides_are_those_that_change_places_in_a_mirror(
+    left: str, right: str, pairs: list[tuple[str, str]] | None
+) -> None:
+    skeleton = skeleton_from_category("face", ["nose", left, right], [], pairs)
+
+    drawn = draw_pose(BLACK, KEYPOINTS[:3], np.ones(3), skeleton)
+
+    colors = [tuple(painted(drawn, keypoint)) for keypoint in KEYPOINTS[:3]]
+    assert colors == [MIDDLE, LEFT, RIGHT]
