@@ -14,9 +14,17 @@ from IPython.display import HTML, Image, Markdown, display
 
 from hwl.config import FilePath, check
 from hwl.errors import HwlError
+from hwl.evaluation.coco_ap import COCO_NUMBERS
 from hwl.reporting.claims import claims
 from hwl.reporting.comparison import summary as comparison_summary
 from hwl.runs.record import Record, finished_files, origin, unlike_the_others
+
+# The columns of `evaluations`.
+SHOWN: tuple[str, ...] = (
+    *("run", "data", "trained on", "F", "seed", "epochs"),
+    *("boxes", "flip", "decode", "runtime", "input", "images", "persons"),
+    *(*COCO_NUMBERS, "AP_low", "AP_high", "PCK", "PCKh", "OKS"),
+)
 
 
 @dataclass(frozen=True)
@@ -58,11 +66,9 @@ def evaluations(config: ReportConfig) -> pd.DataFrame:
         raise HwlError(f"{config.runs} has no runs; `make reproduce` makes them")
     if not tables:
         return pd.DataFrame(columns=["run", "boxes", "flip"])
-    # Keypoints' own numbers of PCK runs stay in their tables.
-    shown = [column for column in pd.concat(tables) if not column.startswith(("left_", "right_"))]
-    return pd.concat(tables)[shown].drop(
-        columns=["boxes_from", "head_top", "neck"], errors="ignore"
-    )
+    # Keypoints' own numbers of PCK runs, of any name, stay in their tables.
+    table = pd.concat(tables)
+    return table[[column for column in table if column in SHOWN]]
 
 
 def _split(config: Mapping[str, Any], name: str) -> str:

@@ -68,6 +68,16 @@ def test_runs_of_another_metric_share_the_table(tmp_path: Path) -> None:
     assert "nan" not in page.lower()
 
 
+def test_no_column_of_a_keypoint_is_in_the_table_whatever_its_name(tmp_path: Path) -> None:
+    numbers = {"PCKh": 0.3, "OKS": 0.6, "pelvis": 0.2, "thorax": 0.1, "LEye": 0.4, "nose": 0.5}
+    evaluated(tmp_path, "mpii-seed0", {**PROTOCOL, **numbers})
+
+    table = evaluations(ReportConfig("report", str(tmp_path)))
+
+    told = ["run", "data", "trained on", "F", "seed", "epochs", *PROTOCOL, "PCKh", "OKS"]
+    assert list(table) == [column for column in told if column != "boxes_from"]
+
+
 def test_each_row_links_what_is_there(tmp_path: Path) -> None:
     evaluated(tmp_path, "mse-seed0", {**PROTOCOL, **NUMBERS})
     for name in ("evaluate/mse-seed0/notebook.html", "logs/evaluate-mse-seed0.log"):
