@@ -138,6 +138,23 @@ def test_known_keypoints_keep_their_sigma_in_any_order_and_spelling() -> None:
     assert skeleton.sigmas == (0.107, 0.026, 0.089, 0.025, 0.079, DEFAULT_SIGMA)
 
 
+@pytest.mark.parametrize(
+    ("keypoints", "sigmas"),
+    [
+        (("head-top", "Nose"), (0.079, 0.026)),
+        (("HeadTop", "upper neck"), (0.079, 0.079)),
+        (("lefteye", "righteye"), (0.025, 0.025)),
+        (("leye", "reye"), (0.025, 0.025)),
+        (("hipleft", "hipright"), (0.107, 0.107)),
+        (("rear", "tail"), (DEFAULT_SIGMA, DEFAULT_SIGMA)),  # no right ear, for there is no left
+    ],
+)
+def test_a_known_sigma_is_found_in_spellings_grown_together_and_apart(
+    keypoints: tuple[str, ...], sigmas: tuple[float, ...]
+) -> None:
+    assert skeleton_from_category("animal", keypoints, []).sigmas == sigmas
+
+
 def names(*keypoints: str) -> tuple[str, ...]:
     return keypoints
 
@@ -227,6 +244,11 @@ def test_index_finds_a_keypoint_in_any_spelling(name: str) -> None:
 
     assert skeleton.index("left_hip") == 2
     assert skeleton.upper_body.tolist() == [True, False, False]
+
+
+@pytest.mark.parametrize("name", ["head-top", "HeadTop", "Head top", "headtop"])
+def test_index_finds_a_keypoint_without_a_side_in_any_spelling(name: str) -> None:
+    assert Skeleton("dog", ("nose", name), (), (0.1,) * 2).index("head_top") == 1
 
 
 @pytest.mark.parametrize(

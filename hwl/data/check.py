@@ -9,7 +9,7 @@ from hwl.data.annotations import Annotations, load_split
 from hwl.data.images import damage, orientation
 from hwl.errors import HwlError
 from hwl.progress import progress
-from hwl.skeletons import DEFAULT_SIGMA, known_sigma
+from hwl.skeletons import DEFAULT_SIGMA, known_sigmas
 
 
 def check_split(data: Path, split: str) -> str:
@@ -40,7 +40,9 @@ def check_split(data: Path, split: str) -> str:
         raise HwlError("\n".join([f"{len(problems)} of {count} images are wrong:", *problems]))
     lines = [f"{split}: {count} images, {_persons(annotations)}"]
     lines.append(f"  flip pairs: {_pairs(annotations)}")
-    if unknown := [name for name in annotations.skeleton.keypoints if known_sigma(name) is None]:
+    names = annotations.skeleton.keypoints
+    known = zip(names, known_sigmas(names), strict=True)
+    if unknown := [name for name, sigma in known if sigma is None]:
         lines.append(f"  OKS sigma of {DEFAULT_SIGMA}, as none is known: {', '.join(unknown)}")
     if turned:
         lines.append(
