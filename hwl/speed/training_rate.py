@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pandas as pd
 import torch
@@ -170,18 +171,28 @@ def _measure(
     for number in progress(range(config.rounds + WARM_UPS), "measure"):
         for name in precisions:
             pairs = [(number, int(i)) for i in rng.integers(0, persons, config.batch_size)]
-            threads = torch.get_num_threads()
-            torch.set_num_threads(1)  # as in a data-loading process
-            started = time.perf_counter()
-            batch = make(pairs)
-            data = time.perf_counter() - started
-            torch.set_num_threads(threads)
+            batch, data = _by_one_core(make, pairs)
             found = {"data": data, **step.timed(batch, name)}
             rate = _peak_rate(step.device, PRECISIONS[name])
             if number >= WARM_UPS:
                 seconds[name].append(found)
                 peaks[name].append(rate)
     return seconds, peaks
+
+
+def _by_one_core(
+    make: Callable[[list[tuple[int, int]]], Batch], pairs: list[tuple[int, int]]
+) -> tuple[Batch, float]:
+    """A batch made by one thread, as in a data-loading process, and the seconds that it took."""
+    threads = torch.get_num_threads(), cv2.getNumThreads()
+    try:
+        torch.set_num_threads(1)
+        cv2.setNumThreads(0)
+        started = time.perf_counter()
+        return make(pairs), time.perf_counter() - started
+    finally:
+        torch.set_num_threads(threads[0])
+        cv2.setNumThreads(threads[1])
 
 
 def _peak_rate(device: torch.device, kind: torch.dtype) -> float:

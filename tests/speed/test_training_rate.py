@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import pandas as pd
 import pytest
 import torch
@@ -126,3 +127,14 @@ def test_marks_tell_the_time_between_them(monkeypatch: pytest.MonkeyPatch) -> No
         marks.set()
 
     assert marks.seconds() == [2.0, 0.5]
+
+
+def test_the_data_are_made_by_one_thread_of_torch_and_of_opencv() -> None:
+    before = torch.get_num_threads(), cv2.getNumThreads()
+
+    found, seconds = training_rate._by_one_core(
+        lambda pairs: (pairs, torch.get_num_threads(), cv2.getNumThreads()), [(0, 1)]
+    )
+
+    assert found == ([(0, 1)], 1, 1) and seconds >= 0
+    assert (torch.get_num_threads(), cv2.getNumThreads()) == before
