@@ -27,7 +27,9 @@ MIB = 2**20
 def peak_memory(model: PoseNet, runtime: str, crops: Tensor, device: str) -> dict[str, float]:
     """What a model takes beyond PyTorch and its own weights, which are loaded before.
 
-    On the CPU it is resident memory of a fresh process, on a GPU what PyTorch has allocated there.
+    On the CPU it is resident memory of a fresh process. On a GPU it is what PyTorch has allocated
+    there, the weights among it, for before they are in the CPU's memory alone; what CUDA itself
+    takes, and programs other than PyTorch, is not counted.
 
     Args:
         model: the model, in evaluation mode.
@@ -63,6 +65,7 @@ def _measure(folder: Path, runtime: str, device: str, threads: int) -> dict[str,
     torch.set_num_threads(threads)
     model, crops = load_model(folder / WEIGHTS), torch.load(folder / CROPS, weights_only=True)
     size = tuple(crops.shape[2:])
+    _reset(device)  # else a peak of importing and loading would hide what preparing takes
     before = _peak(device)
     prepared = prepare(model, runtime, size, crops, device)
     peaks = {"preparing_MiB": _peak(device) - before}
@@ -89,6 +92,7 @@ def _peak(device: str) -> float:
 def _reset(device: str) -> None:
     """Let the peak start anew from what is in use now."""
     if device == "cuda":
+        torch.cuda.init()  # without it a process that has not used the GPU yet has no such peak
         torch.cuda.reset_peak_memory_stats()
     else:
         RESET.write_text("5")
