@@ -93,8 +93,9 @@ class HeatmapCodec:
     def decode(self, heatmaps: Tensor | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Keypoints of N persons: the highest cell, moved a quarter cell to its higher neighbor.
 
-        The move is made in x and in y for maxima at least two cells from the border. A heatmap
-        without a positive value holds no keypoint: it is put at (-4, -4), its score not positive.
+        The move is made in x and in y for maxima whose cell has x from 2 to W/4 - 2 and y from 2 to
+        H/4 - 2, counted from 0, as mmpose has it. A heatmap without a positive value holds no
+        keypoint: it is put at (-4, -4), its score not positive.
 
         Args:
             heatmaps: (N, K, H/4, W/4), on any device.

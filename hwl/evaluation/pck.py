@@ -32,7 +32,7 @@ def check_metric(annotations: Annotations, metric: str) -> None:
 
 
 def pck(annotations: Annotations, keypoints: np.ndarray) -> dict[str, float]:
-    """PCK@0.2 of the torso: keypoints nearer to the truth than a fifth of the torso's length.
+    """PCK@0.2 of the torso: keypoints at most a fifth of the torso's length from the truth.
 
     The torso reaches from the left shoulder to the right hip, as is the custom for LSP; persons
     without these two keypoints are left out.
@@ -73,7 +73,7 @@ def _torsos(annotations: Annotations) -> np.ndarray:
 
 
 def pckh(annotations: Annotations, keypoints: np.ndarray) -> dict[str, float]:
-    """MPII's PCKh@0.5: keypoints nearer to the truth than half the head's size.
+    """MPII's PCKh@0.5: keypoints at most half the head's size from the truth.
 
     Args:
         annotations: ground truth with head sizes.

@@ -89,11 +89,12 @@ def _metric(axis: Axes, history: pd.DataFrame, metric: str) -> None:
 
 
 def _conditions(config: TrainConfig) -> str:
+    boxes = "detected" if config.detections else "ground-truth"
     limit = f", the first {counted(config.val_limit, 'person')}" if config.val_limit else ""
     return (
         f"{Path(config.data).name}, {config.train_split}; input {config.input_height}x"
         f"{config.input_width}, weight F = {config.weight_function}, batch {config.batch_size}, "
         f"{'' if config.augment else 'no '}augmentation, seed {config.seed}. {config.metric}: "
-        f"{config.val_split}{limit}, flip test, quarter-pixel decode. Learning rate: at each "
-        f"epoch's end; a warm-up of {config.warmup_steps} steps comes first."
+        f"{config.val_split}{limit}, {boxes} boxes, flip test, quarter-pixel decode. Learning "
+        f"rate: at each epoch's end; a warm-up of {config.warmup_steps} steps comes first."
     )

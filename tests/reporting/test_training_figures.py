@@ -82,3 +82,14 @@ def test_the_title_names_the_loss_that_two_runs_differ_in() -> None:
         "Training of ours, F = G (the paper's)",
         "Training of ours, F = 0 (plain MSE)",
     ]
+
+
+@pytest.mark.parametrize(
+    ("detections", "told"), [("", "ground-truth boxes"), ("found.json", "detected boxes")]
+)
+def test_the_conditions_say_in_which_boxes_was_evaluated(detections: str, told: str) -> None:
+    config = TrainConfig(output="o", data="d", detections=detections)
+
+    figure = training_curves(history([0.1] * 4), config)
+
+    assert f"AP: val2017, {told}, flip test" in " ".join(figure.get_supxlabel().split())
