@@ -25,15 +25,24 @@ from hwl.progress import progress
 from hwl.runs.folder import new_run
 
 RESULTS = "keypoints_results.json"  # persons, as pycocotools and the test server take them
-LISTING = "images.json"  # the images that the results' image_id means, and the keypoints' names
+# The images that the results' image_id means, the keypoints' names and the files that were skipped.
+LISTING = "images.json"
+NAMED = 3  # skipped files that an error message names
 CHUNK = 16  # images at a time, which bounds the memory
 Box = tuple[float, float, float, float]
+
+
+class _UnusableFile(HwlError):
+    """A file that cannot be read or predicted in, which says nothing of the others; stays here."""
 
 
 def predict_files(
     names: tuple[str, ...], config: PredictConfig, detector: Detector | None = None
 ) -> list[Path]:
     """Predict the persons in files; draw them, all of an image in one drawing, and write results.
+
+    A file that cannot be read or predicted in is skipped, and LISTING has it with the reason. The
+    drawings and results of the others are kept, and then it is raised.
 
     Args:
         names: image files, folders, globs and videos.
@@ -45,8 +54,9 @@ def predict_files(
         and LISTING.
 
     Raises:
-        HwlError: a file, the weights or boxes cannot be used, a drawing cannot be written, or the
-            output is no folder of an earlier predict, which is replaced whole.
+        HwlError: files were skipped; or, with nothing left, none can be used, the weights or boxes
+            cannot be used, a drawing cannot be written, or the output is no folder of an earlier
+            predict, which is replaced whole.
     """
     files = find_files(names)
     output = Path(config.output)
@@ -65,9 +75,14 @@ def predict_files(
             detector = None
         gallery = _Gallery(folder)
         for path in progress(files, "predict"):
-            frames = read_video(path) if is_video(path) else iter([as_image(path)])
-            gallery.add(path, _poses(predictor, path, frames, boxes, detector))
+            gallery.add(path, _poses(predictor, path, boxes, detector))
         gallery.finish(predictor)
+    if skipped := [entry["reason"] for entry in gallery.skipped]:
+        named = "; ".join(skipped[:NAMED]) + ("; ..." if len(skipped) > NAMED else "")
+        raise HwlError(
+            f"{len(skipped)} of {len(files)} files could not be predicted ({named}): {LISTING} "
+            f"lists them; the others' drawings and results are in {output}"
+        )
     return [output / name for name in gallery.drawings]
 
 
@@ -92,14 +107,14 @@ def _given_boxes(config: PredictConfig) -> list[Box] | dict[str, list[Box]] | No
 def _poses(
     predictor: Predictor,
     path: Path,
-    frames: Iterator[np.ndarray],
     boxes: list[Box] | dict[str, list[Box]] | None,
     detector: Detector | None,
 ) -> Iterator[Poses]:
-    """Of each frame of a file, CHUNK frames at a time."""
+    """Of each frame of a file, CHUNK frames at a time; raises _UnusableFile."""
     if isinstance(boxes, dict):
         boxes = boxes[path.name]
     try:
+        frames = read_video(path) if is_video(path) else iter([as_image(path)])
         while chunk := list(itertools.islice(frames, CHUNK)):
             if detector is None:
                 yield from predictor(chunk, [boxes] * len(chunk))
@@ -109,7 +124,8 @@ def _poses(
             for one, (_, scores) in zip(poses, found, strict=True):
                 yield replace(one, box_scores=scores)
     except HwlError as error:
-        raise HwlError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
+        told = str(error) if str(path) in str(error) else f"{path}: {error}"
+        raise _UnusableFile(told) from error
 
 
 class _Gallery:
@@ -124,22 +140,32 @@ class _Gallery:
         self.drawings: list[str] = []
         self.images: list[dict[str, object]] = []
         self.results: list[dict[str, object]] = []
+        self.skipped: list[dict[str, str]] = []
 
     def add(self, path: Path, frames: Iterator[Poses]) -> None:
-        """Draw a file's frames and take their persons into the results."""
+        """Draw a file's frames and take their persons into the results, or skip it whole."""
         name = self._name(path, ".mp4" if is_video(path) else ".png")
-        if is_video(path):
-            self._write_video(path, self._take(path, name, frames), name)
+        images, results = len(self.images), len(self.results)
+        try:
+            if is_video(path):
+                self._write_video(path, self._take(path, name, frames), name)
+            else:
+                for drawn in self._take(path, name, frames):
+                    write_image(self.folder / name, drawn)
+        except _UnusableFile as error:
+            del self.images[images:], self.results[results:]
+            (self.folder / name).unlink(missing_ok=True)  # what there is of a video
+            self.skipped.append({"file_name": str(path), "reason": str(error)})
         else:
-            for drawn in self._take(path, name, frames):
-                write_image(self.folder / name, drawn)
-        self.drawings.append(name)
+            self.drawings.append(name)
 
     def finish(self, predictor: Predictor) -> None:
-        """Write the results and what their numbers mean."""
+        """Write the results and what their numbers mean; HwlError where all files were skipped."""
+        if not self.drawings:
+            raise HwlError(self.skipped[0]["reason"])
         write_json(self.folder / RESULTS, self.results)
-        category = predictor.skeleton.category()
-        write_json(self.folder / LISTING, {"images": self.images, "categories": [category]})
+        listing = {"images": self.images, "categories": [predictor.skeleton.category()]}
+        write_json(self.folder / LISTING, {**listing, "skipped": self.skipped})
 
     def _name(self, path: Path, ending: str) -> str:
         """The file's own, numbered where another file of that name was before."""
@@ -167,12 +193,14 @@ class _Gallery:
     def _write_video(self, path: Path, frames: Iterator[np.ndarray], name: str) -> None:
         target, writer = self.folder / name, None
         codec = cv2.VideoWriter.fourcc(*"mp4v")
-        for frame in frames:
-            if writer is None:
-                size = (frame.shape[1], frame.shape[0])
-                writer = cv2.VideoWriter(str(target), codec, video_rate(path), size)
-            writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
-        if writer is not None:
-            writer.release()
+        try:
+            for frame in frames:
+                if writer is None:
+                    size = (frame.shape[1], frame.shape[0])
+                    writer = cv2.VideoWriter(str(target), codec, video_rate(path), size)
+                writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+        finally:
+            if writer is not None:
+                writer.release()
         if not target.is_file() or not target.stat().st_size:
             raise HwlError(f"the drawing {name} cannot be written: this OpenCV encodes no MP4")

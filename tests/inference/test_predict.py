@@ -14,11 +14,10 @@ import torch
 from pycocotools.coco import COCO as Truth
 
 from hwl.errors import HwlError
-from hwl.inference.config import PredictConfig
-from hwl.inference.detection import Detector
-from hwl.inference.predict import predict_files
 from hwl.models import Description, PoseNet, save_weights
 from hwl.skeletons import LSP
+
+from .predicting import film, images_in, results, run, tree
 
 BOXES = [(5.0, 5.0, 40.0, 60.0), (20.0, 10.0, 30.0, 70.0)]
 
@@ -31,31 +30,6 @@ def weights(tmp_path_factory: pytest.TempPathFactory, ordinary: Callable[..., Po
     path = tmp_path_factory.mktemp("weights") / "ours.safetensors"
     save_weights(model, path)
     return path
-
-
-def images_in(folder: Path, *names: str) -> list[Path]:
-    paths = [folder / name for name in names]
-    for number, path in enumerate(paths):
-        path.parent.mkdir(exist_ok=True, parents=True)
-        noise = np.random.default_rng(number).integers(0, 256, (90, 70, 3), dtype=np.uint8)
-        cv2.imwrite(str(path), noise)
-    return paths
-
-
-def run(
-    weights: Path, output: Path, *names: object, detector: Detector | None = None, **how: object
-) -> list[Path]:
-    config = PredictConfig(**{"weights": str(weights), "output": str(output), "flip": False, **how})
-    return predict_files(tuple(map(str, names)), config, detector)
-
-
-def results(output: Path) -> tuple[list[dict], list[dict]]:
-    listing = json.loads((output / "images.json").read_text())
-    return json.loads((output / "keypoints_results.json").read_text()), listing["images"]
-
-
-def tree(folder: Path) -> dict[Path, bytes]:
-    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_drawings_and_results_of_every_box_are_written(tmp_path: Path, weights: Path) -> None:
@@ -157,11 +131,7 @@ def test_boxes_come_from_a_file_by_the_images_names(tmp_path: Path, weights: Pat
 def test_a_video_is_drawn_as_a_video_with_results_for_each_frame(
     tmp_path: Path, weights: Path
 ) -> None:
-    path = tmp_path / "clip.avi"
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 12.5, (64, 96))
-    for brightness in range(20):
-        writer.write(np.full((96, 64, 3), 10 * brightness, np.uint8))
-    writer.release()
+    path = film(tmp_path / "clip.avi", frames=20)
 
     (drawing,) = run(weights, tmp_path / "output", path, whole_image=True)
 
@@ -174,15 +144,79 @@ def test_a_video_is_drawn_as_a_video_with_results_for_each_frame(
     assert [person["image_id"] for person in persons] == list(range(1, 21))
 
 
-def test_an_unreadable_image_is_named_and_nothing_is_left(tmp_path: Path, weights: Path) -> None:
-    paths = [*images_in(tmp_path, "a.jpg"), tmp_path / "broken.jpg"]
-    paths[1].write_text("no image")
+def test_of_unreadable_images_alone_the_first_is_named_and_nothing_is_left(
+    tmp_path: Path, weights: Path
+) -> None:
+    paths = [tmp_path / "broken.jpg", tmp_path / "other.jpg"]
+    for path in paths:
+        path.write_text("no image")
     before = tree(tmp_path)
 
     with pytest.raises(HwlError, match=r"broken\.jpg: cannot be decoded"):
         run(weights, tmp_path / "output", *paths, whole_image=True)
 
     assert tree(tmp_path) == before and not (tmp_path / "output").exists()
+
+
+def test_files_that_cannot_be_predicted_are_named_and_the_others_results_kept(
+    tmp_path: Path, weights: Path
+) -> None:
+    first, last = images_in(tmp_path, "a.jpg", "z.jpg")
+    (tmp_path / "notes.txt").write_text("no image")
+    (tmp_path / "clip.mp4").write_text("no video")
+    (tmp_path / "cut.jpg").write_bytes(first.read_bytes()[:-200])
+    output = tmp_path / "output"
+    names = ["a.jpg", "clip.mp4", "cut.jpg", "notes.txt", "z.jpg"]
+
+    with pytest.raises(HwlError) as caught:
+        run(weights, output, *(tmp_path / name for name in names), whole_image=True)
+
+    told = str(caught.value)
+    assert "\n" not in told and told.startswith("3 of 5 files could not be predicted")
+    assert f"{tmp_path}/clip.mp4: cannot be read as a video" in told
+    assert told.endswith(f"the others' drawings and results are in {output}")
+    persons, images = results(output)
+    assert [image["file_name"] for image in images] == [str(first), str(last)]
+    assert [image["id"] for image in images] == [one["image_id"] for one in persons] == [1, 2]
+    drawn = ["a.png", "images.json", "keypoints_results.json", "z.png"]
+    assert sorted(path.name for path in output.iterdir() if path.name[0] != ".") == drawn
+
+
+def test_the_listing_has_every_file_that_was_skipped_with_the_reason(
+    tmp_path: Path, weights: Path
+) -> None:
+    (image,) = images_in(tmp_path, "a.jpg")
+    broken = [tmp_path / f"{number}.jpg" for number in range(5)]
+    for path in broken:
+        path.write_text("no image")
+
+    with pytest.raises(HwlError, match=r"5 of 6 files .*/2\.jpg.*; \.\.\.\): images\.json lists"):
+        run(weights, tmp_path / "output", *broken, image, whole_image=True)
+
+    skipped = json.loads((tmp_path / "output/images.json").read_text())["skipped"]
+    assert [entry["file_name"] for entry in skipped] == [str(path) for path in broken]
+    assert all("cannot be decoded" in entry["reason"] for entry in skipped)
+
+
+def test_a_video_that_fails_in_its_middle_leaves_nothing_of_it(
+    tmp_path: Path, weights: Path
+) -> None:
+    (image,) = images_in(tmp_path, "a.jpg")
+    path = film(tmp_path / "clip.avi", frames=20)
+    asked = []
+
+    def detector(_: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        asked.append(1)
+        where = 500.0 if len(asked) == 18 else 5.0  # in the second chunk, outside of the frame
+        return np.array([[where, 5.0, 20.0, 30.0]]), np.ones(1)
+
+    with pytest.raises(HwlError, match=r"1 of 2 files .*clip\.avi: box \[500"):
+        run(weights, tmp_path / "output", path, image, detector=detector)
+
+    persons, images = results(tmp_path / "output")
+    assert [entry["file_name"] for entry in images] == [str(image)]
+    assert [person["image_id"] for person in persons] == [1]
+    assert not (tmp_path / "output/clip.mp4").exists()
 
 
 @pytest.mark.parametrize(
