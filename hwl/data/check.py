@@ -5,6 +5,7 @@ from __future__ import annotations
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
+from hwl import processor
 from hwl.data.annotations import Annotations, load_split
 from hwl.data.images import damage, orientation
 from hwl.errors import HwlError
@@ -33,7 +34,7 @@ def check_split(data: Path, split: str) -> str:
             return str(error)
 
     count = len(annotations.image_ids)
-    with ThreadPool() as pool:  # decoding lets go of Python's lock
+    with ThreadPool(processor.cores()) as pool:  # decoding lets go of Python's lock
         found = list(progress(pool.imap(problem, range(count)), f"check {split}", total=count))
     problems = [text for text in found if text]
     if problems:

@@ -21,6 +21,7 @@ from pathlib import Path
 import filelock
 import numpy as np
 
+from hwl import processor
 from hwl.data.annotations import Annotations
 from hwl.data.crops import HALF_BODY_PADDING, PADDING, Augmentation, Crop
 from hwl.errors import HwlError
@@ -224,7 +225,9 @@ def _make(path: Path, annotations: Annotations, parts: np.ndarray) -> None:
                     pixels = image[top:bottom, left:right].tobytes()
                     os.pwrite(file.fileno(), pixels, header + int(starts[person]))
 
-            with ThreadPool() as pool:  # decoding and writing let go of Python's lock
+            with ThreadPool(
+                processor.cores()
+            ) as pool:  # decoding and writing let go of Python's lock
                 written = pool.imap(write, groups[done:])  # in order, so that none is left out
                 for count, _ in enumerate(
                     progress(written, "crop cache", total=len(groups) - done), start=done + 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 import cv2
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from hwl.data import check
 from hwl.data.check import check_split
 from hwl.errors import HwlError
 
@@ -110,3 +112,16 @@ def test_the_check_names_every_wrong_image(tmp_path: Path, size: tuple[int, int]
     assert first == "2 of 2 images are wrong:"
     assert re.search(rf"b\.png is {size[0]}x{size[1]} pixels, .*val\.json says 40x30", rest[0])
     assert "a.png: there is no such file" in rest[1]
+
+
+def test_as_many_threads_read_as_the_job_has_cores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+    monkeypatch.setattr(check, "ThreadPool", lambda *n: made.append(n) or ThreadPool(*n))
+    monkeypatch.setattr("hwl.processor.cores", lambda: 3)
+    write_split(tmp_path, {"a.png": (20, 10), "b.png": (40, 30)})
+
+    check_split(tmp_path, "val")
+
+    assert made == [(3,)]

@@ -10,6 +10,7 @@ import shutil
 import signal
 from collections import namedtuple
 from dataclasses import replace
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 import cv2
@@ -290,3 +291,15 @@ def test_the_files_name_tells_data_set_split_persons_and_aspect(
     data, persons = annotations.folder.parent.name, len(annotations.annotated())
     assert names[0].startswith(f"{data}-train2017-{persons}-")
     assert names[1].startswith(f"{data}-train2017-fold2-{persons}-")
+
+
+def test_as_many_threads_decode_as_the_job_has_cores(
+    annotations: Annotations, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    made = []
+    monkeypatch.setattr(crop_cache, "ThreadPool", lambda *n: made.append(n) or ThreadPool(*n))
+    monkeypatch.setattr("hwl.processor.cores", lambda: 3)
+
+    open_crop_cache(tmp_path, annotations, SIZE)
+
+    assert made == [(3,)]
