@@ -1,13 +1,22 @@
-"""What this machine's processor and GPU can do."""
+"""What this machine's processor and GPU can do, and how many cores are this process's."""
 
 from __future__ import annotations
 
+import os
 import platform
 from pathlib import Path
 
-import torch
-
 CPUINFO = Path("/proc/cpuinfo")
+
+
+def cores() -> int:
+    """Cores that this process may use: the job's, of SLURM, taskset or a cpuset, not the node's.
+
+    All of the machine elsewhere than on Linux, which alone tells.
+    """
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def instruction_sets() -> frozenset[str]:
@@ -33,4 +42,6 @@ def int8_saturates() -> bool:
 
 def gpu_has_bfloat16() -> bool:
     """Whether there is a GPU with bfloat16 matrix units; one before NVIDIA's Ampere emulates it."""
+    import torch  # takes seconds, and the processor is known without it
+
     return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)

@@ -1,7 +1,8 @@
-"""The processor's instruction sets, from made-up descriptions."""
+"""The processor's instruction sets and cores, from made-up descriptions."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,22 @@ def test_int8_saturates_on_x86_without_vnni(flags: str, saturates: bool, describ
 
 def test_an_unknown_x86_processor_is_taken_to_saturate(described: Path) -> None:
     assert processor.instruction_sets() == frozenset() and processor.int8_saturates()
+
+
+def test_cores_are_those_that_this_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 3, 5}, raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+
+    assert processor.cores() == 3
+
+
+def test_cores_are_all_where_the_system_does_not_tell_a_processs_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+
+    assert processor.cores() == 64
 
 
 def test_other_processors_do_not_saturate(described: Path, monkeypatch: pytest.MonkeyPatch) -> None:

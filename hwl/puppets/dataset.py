@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 
 from hwl.errors import HwlError
+from hwl.processor import cores
 from hwl.progress import progress
 from hwl.puppets.config import FORMAT, LABEL, PuppetConfig
 from hwl.puppets.detector import Detector
@@ -31,7 +32,7 @@ def make_puppets(config: PuppetConfig, processes: int | None = None) -> Path:
 
     Args:
         config: the folder, the numbers of images and the seed.
-        processes: that draw (None: one for each core); the files do not depend on it.
+        processes: that draw (None: one for each core of this job); the files do not depend on it.
 
     Returns:
         The folder.
@@ -49,7 +50,7 @@ def make_puppets(config: PuppetConfig, processes: int | None = None) -> Path:
     try:
         for part in ("train2017", "val2017", "annotations", "person_detection_results"):
             (unfinished / part).mkdir(parents=True)
-        _fill(unfinished, config, processes or os.cpu_count() or 1)
+        _fill(unfinished, config, processes or cores())
         (unfinished / LABEL).write_bytes(config.label())
         try:
             unfinished.rename(folder)

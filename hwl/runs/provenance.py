@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import pooch
 import psutil
 
+from hwl import processor
 from hwl.errors import HwlError
 from hwl.files import read_json
 from hwl.paths import PROJECT, from_project
@@ -136,12 +137,12 @@ def _input(path: Path) -> str:
 
 
 def hardware() -> dict[str, object]:
-    """CPU and GPU model, cores, the threads that torch uses, and memory in GiB."""
+    """CPU and GPU model, cores of this job, the threads that torch uses, and memory in GiB."""
     import torch  # takes seconds, and to read what a run left needs none of it
 
     return {
         "cpu": _cpu(),
-        "cores": os.cpu_count(),
+        "cores": processor.cores(),
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "memory_GiB": round(psutil.virtual_memory().total / 2**30, 1),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import gc
-import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
@@ -21,6 +20,7 @@ from hwl.inference.export import calibration_crops
 from hwl.inference.predictor import Predictor
 from hwl.inference.runtimes import RUNTIMES, prepare, unavailable
 from hwl.models import MODELS, Description, PoseNet, create_model
+from hwl.processor import cores
 from hwl.progress import progress
 from hwl.skeletons import COCO, Skeleton
 from hwl.speed.config import SpeedConfig
@@ -135,8 +135,7 @@ def _check(config: SpeedConfig) -> None:
 
 def settings_of(threads: list[int]) -> list[Setting]:
     """The CPU by number of threads, each once and most last, then the GPU."""
-    cores = os.cpu_count() or 1
-    numbers = sorted({number or cores for number in threads})
+    numbers = sorted({number or cores() for number in threads})
     settings = [Setting("cpu", number) for number in numbers]
     if torch.cuda.is_available():
         settings.append(Setting("cuda", numbers[-1]))

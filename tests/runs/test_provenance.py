@@ -70,6 +70,12 @@ def test_a_record_tells_kernel_memory_and_load() -> None:
     assert len(made["load_average"]) == 3
 
 
+def test_a_record_tells_the_cores_of_the_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hwl.processor.cores", lambda: 3)
+
+    assert provenance(Job("a"), {})["hardware"]["cores"] == 3
+
+
 @pytest.fixture
 def images(tmp_path: Path) -> Path:
     (tmp_path / "images/more").mkdir(parents=True)

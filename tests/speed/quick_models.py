@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -58,5 +57,5 @@ def quick_models() -> Iterator[Prepared]:
         patch.setattr(torch.cuda, "is_available", lambda: False)
         patch.setattr(peak, "MATRIX", {"cpu": 64})
         patch.setattr(timing, "BURST", 0.0)
-        patch.setattr(os, "cpu_count", lambda: 2)
+        patch.setattr(comparison, "cores", lambda: 2)
         yield asked
