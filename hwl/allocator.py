@@ -18,10 +18,11 @@ LARGEST = 2**31 - 1
 TOP_PAD = 256 * 2**20  # bytes
 
 
-def keep_freed_memory() -> bool:
-    """Tell glibc to keep what is freed; True where it obeyed, False on another C library."""
+def keep_freed_memory() -> None:
+    """Tell glibc to keep what is freed; nothing is done with another C library."""
     if platform.libc_ver()[0] != "glibc":
-        return False
+        return
     libc = ctypes.CDLL(None)
     settings = ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, LARGEST), (M_TOP_PAD, TOP_PAD))
-    return all([libc.mallopt(parameter, value) == 1 for parameter, value in settings])
+    for parameter, value in settings:
+        libc.mallopt(parameter, value)

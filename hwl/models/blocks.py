@@ -110,11 +110,11 @@ def init_kaiming(module: nn.Module) -> None:
                 nn.init.zeros_(part.bias)
 
 
-def init_normal(module: nn.Module, std: float = 0.001) -> None:
-    """mmpose's other initialization: normal convolutions of a small std, zero biases."""
+def init_normal(module: nn.Module) -> None:
+    """mmpose's other initialization: normal convolutions of std 0.001, zero biases."""
     for part in module.modules():
         if isinstance(part, nn.Conv2d | nn.ConvTranspose2d):
-            nn.init.normal_(part.weight, std=std)
+            nn.init.normal_(part.weight, std=0.001)
             if part.bias is not None:
                 nn.init.zeros_(part.bias)
 

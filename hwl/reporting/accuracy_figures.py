@@ -96,24 +96,23 @@ def keypoint_error_boxes(errors: np.ndarray, skeleton: Skeleton, conditions: str
 
 
 @style()
-def ablation_dots(
-    runs: pd.DataFrame, metric: str, baseline: str, conditions: str, highlight: str = "ours"
-) -> Figure:
+def ablation_dots(runs: pd.DataFrame, metric: str, baseline: str, conditions: str) -> Figure:
     """Every run's metric with its interval over images, and each variant's mean over seeds.
+
+    The variant "ours" is in color.
 
     Args:
         runs: columns `variant`, `seed`, the metric and, where known, `<metric>_low` and `_high`.
         metric: column to draw.
         baseline: the variant that the others are compared with; drawn as a vertical line.
         conditions: protocol and data.
-        highlight: the variant in color.
     """
     means = runs.groupby("variant")[metric].mean().sort_values(ascending=False)
     has_interval = f"{metric}_low" in runs
     figure, axis = plt.subplots(figsize=(7.5, 0.3 * len(runs) + 0.35 * len(means) + 1.6))
     place, ticks = 0.0, []
     for variant, mean in means.items():
-        color = OURS if variant == highlight else OTHER
+        color = OURS if variant == "ours" else OTHER
         own = runs[runs["variant"] == variant].sort_values("seed")
         places = place + 0.55 * np.arange(len(own))
         if has_interval:

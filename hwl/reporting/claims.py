@@ -9,10 +9,10 @@ import pandas as pd
 from hwl import paper
 from hwl.reporting.figures import counted
 from hwl.runs.record import Record, finished_files
+from hwl.speed.coco_size import DETECTIONS
 from hwl.speed.repeated import over_runs
 
 COLUMNS = ("claim", "paper", "here", "verdict")
-COCO_PERSONS = 104_125  # detected boxes of the published file of COCO val2017
 NOT_RUN = "not tested here"
 POINTS = 0.01  # AP within which an accuracy counts as the paper's
 SIZE = "256x192"
@@ -61,7 +61,7 @@ def _accuracy(runs: Path) -> list[tuple[str, str, str, str]]:
     found = pd.concat(rows) if rows else pd.DataFrame()
     if not len(found):
         return [_accuracy_row("not run: it takes COCO and a GPU", NOT_RUN)]
-    on_coco = found[(found["persons"] == COCO_PERSONS) & (found["input"] == SIZE)]
+    on_coco = found[(found["persons"] == DETECTIONS) & (found["input"] == SIZE)]
     seeds = counted(len(on_coco) or len(found), "seed")
     if not len(on_coco):
         here = f"AP {found['AP'].mean():.3f} on {found['data'].iloc[0]}, another task ({seeds})"

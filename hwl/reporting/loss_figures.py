@@ -26,6 +26,7 @@ FORMULAS = {
     "square": "F = G²",
     "exponential": "F = exp(G)",
 }
+WIDTH = 2.0  # cells, the standard deviation of both Gaussians of `loss_line`
 
 
 def formula(name: str) -> str:
@@ -173,18 +174,17 @@ def scale_bar(figure: Figure, axis: Axes, shown: ScalarMappable) -> None:
 
 
 @style()
-def loss_line(name: str, shift: float, height: float, sigma: float = 2.0) -> Figure:
+def loss_line(name: str, shift: float, height: float) -> Figure:
     """One row of a heatmap: target, prediction, weighted error and gradient, beside plain MSE.
 
     Args:
         name: weight function.
         shift: of the predicted peak from the true one, cells.
         height: of the predicted peak, where the target's is 1.
-        sigma: of both Gaussians, cells.
     """
     cells = torch.arange(-12, 12.01, 0.1)
-    target = torch.exp(-(cells**2) / (2 * sigma**2))
-    predicted = height * torch.exp(-((cells - shift) ** 2) / (2 * sigma**2))
+    target = torch.exp(-(cells**2) / (2 * WIDTH**2))
+    predicted = height * torch.exp(-((cells - shift) ** 2) / (2 * WIDTH**2))
     error = predicted - target
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(9.6, 3.2))
     left.plot(cells, target, color=PALETTE[0], label="target G")
@@ -206,7 +206,7 @@ def loss_line(name: str, shift: float, height: float, sigma: float = 2.0) -> Fig
         axis.set_xlabel("heatmap cell")
     note = ", ".join(f"{formula(key)}: {value:.4f}" for key, value in totals.items())
     conditions = (
-        f"Gaussians of sigma {sigma:g} cells, the prediction moved by {shift:g} cells and "
+        f"Gaussians of sigma {WIDTH:g} cells, the prediction moved by {shift:g} cells and "
         f"{height:g} high. Mean loss: {note}."
     )
     describe(figure, "The loss in one dimension", conditions)

@@ -37,7 +37,8 @@ class Record:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._content = read_json(path)
-        self.entry()
+        if not isinstance(self._content, dict):
+            raise self._foreign("holds no record of a run")
 
     def entry(self, *names: str) -> Any:
         """An entry by its name and those of the mappings that it lies in.
@@ -46,15 +47,18 @@ class Record:
             HwlError: there is none, for the file is of an older version or of another program.
         """
         found: Any = self._content
-        for name in names:
-            found = found.get(name, self) if isinstance(found, dict) else self
-        if found is self or not isinstance(self._content, dict):
-            what = f"has no entry '{'.'.join(names)}'" if names else "holds no record of a run"
-            raise HwlError(
-                f"{self.path} {what}: another version or program wrote it; make the run again, or "
-                "move its folder away"
-            )
+        try:
+            for name in names:
+                found = found[name]
+        except (KeyError, TypeError):
+            raise self._foreign(f"has no entry '{'.'.join(names)}'") from None
         return found
+
+    def _foreign(self, what: str) -> HwlError:
+        return HwlError(
+            f"{self.path} {what}: another version or program wrote it; make the run again, or move "
+            "its folder away"
+        )
 
     def has(self, name: str) -> bool:
         """Whether there is an entry of this name at the top."""

@@ -36,7 +36,6 @@ SIZE = (256, 192)  # height, width in pixels
 WORKERS = 2
 BATCH = 64
 BOOTSTRAP = 200
-MIB = 2**20
 
 Facts = dict[str, float]
 

@@ -47,23 +47,24 @@ SPLITS = {
 DETECTIONS = 104_125  # boxes of COCO_val2017_detections_AP_H_56_person.json
 
 
-def write_coco_size(folder: Path, factor: int = 1, seed: int = 0) -> Path:
+def write_coco_size(folder: Path, factor: int = 1) -> Path:
     """Write a folder in COCO's layout of COCO's size; about 260 MB.
 
     Args:
         folder: where it goes.
         factor: leave out all but a fraction 1 / factor.
-        seed: of the numbers.
 
     Returns:
         The file of detected boxes of val2017.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     for name, full in SPLITS.items():
         split = full.shrunk(factor)
         (folder / name).mkdir(parents=True, exist_ok=True)
         # Noise on large patches, so that it is as large as a photograph: 160 kB.
-        noise = cv2.resize(rng.integers(0, 256, (HEIGHT // 4, WIDTH // 4, 3), np.uint8), (640, 480))
+        noise = cv2.resize(
+            rng.integers(0, 256, (HEIGHT // 4, WIDTH // 4, 3), np.uint8), (WIDTH, HEIGHT)
+        )
         cv2.imwrite(str(folder / name / IMAGE), noise)
         images = [
             {"id": number, "file_name": IMAGE, "width": WIDTH, "height": HEIGHT}

@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 
 from hwl.files import write_json
-from hwl.reporting.claims import COCO_PERSONS, claims
+from hwl.reporting.claims import claims
+from hwl.speed.coco_size import DETECTIONS
 
 
 def verdict(runs: Path, claim: str) -> tuple[str, str]:
@@ -39,8 +40,8 @@ def test_size_is_confirmed_by_the_counter_that_gives_the_papers_figure(
     ("persons", "ap", "expected"),
     [
         (490, 0.658, "not tested"),
-        (COCO_PERSONS, 0.655, "confirmed"),
-        (COCO_PERSONS, 0.6, "not con"),
+        (DETECTIONS, 0.655, "confirmed"),
+        (DETECTIONS, 0.6, "not con"),
     ],
 )
 def test_accuracy_is_judged_on_coco_alone(
@@ -56,7 +57,7 @@ def test_accuracy_is_judged_on_coco_alone(
 
 
 def test_accuracy_is_the_mean_of_ours_and_of_no_other_variant(tmp_path: Path) -> None:
-    row = {"boxes": "detected", "flip": True, "input": "256x192", "persons": COCO_PERSONS}
+    row = {"boxes": "detected", "flip": True, "input": "256x192", "persons": DETECTIONS}
     for name, ap in (("attention-cbam-seed0", 0.7), ("ours-seed0", 0.65), ("ours-seed1", 0.66)):
         write(tmp_path / f"evaluate/{name}/protocols.csv", {**row, "AP": ap})
         write_json(tmp_path / f"evaluate/{name}/run.json", {"config": {"data": "data/coco"}})
@@ -71,7 +72,7 @@ def test_what_a_killed_run_left_makes_no_claim(tmp_path: Path) -> None:
         "boxes": "detected",
         "flip": True,
         "input": "256x192",
-        "persons": COCO_PERSONS,
+        "persons": DETECTIONS,
         "AP": 0.7,
     }
     write(tmp_path / "evaluate/ours-seed0.partial/protocols.csv", row)
