@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
 import cv2
+from torch.utils.data import DataLoader
 
 from hwl.errors import HwlError
 
@@ -44,8 +46,10 @@ def delivered(loader: Iterable[Item]) -> Iterator[Item]:
     try:
         yield from loader
     except HwlError as error:
+        _end_workers(loader, error)
         raise HwlError(str(error).rpartition(RAISED)[2].strip()) from None
     except RuntimeError as error:
+        _end_workers(loader, error)
         said = str(error)
         if "shared memory" in said or "Bus error" in said:  # Docker's /dev/shm has 64 MB
             raise HwlError(
@@ -58,3 +62,15 @@ def delivered(loader: Iterable[Item]) -> Iterator[Item]:
                 "workers or batch_size, and run again"
             ) from None
         raise
+
+
+def _end_workers(loader: Iterable[Any], error: BaseException) -> None:
+    """End the worker processes of a loader that failed at once.
+
+    An error that torch raises for a worker refers to itself through its own frames, and so to the
+    loader's iterator. A later garbage collection would close the workers' queues before it ends
+    them, and wait 5 s for each.
+    """
+    if isinstance(loader, DataLoader) and loader.num_workers > 0:
+        traceback.clear_frames(error.__traceback__)
+        loader._iterator = None  # of persistent workers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -96,3 +97,19 @@ def test_another_error_keeps_its_traceback() -> None:
 
     with pytest.raises(RuntimeError, match="something else"):
         list(delivered(loader))
+
+
+@pytest.mark.parametrize("fail", [refuse, divide_by_zero])
+@pytest.mark.parametrize("persistent", [False, True])
+def test_an_error_ends_the_processes_without_a_garbage_collection(
+    fail: Callable[[], None], persistent: bool, request: pytest.FixtureRequest
+) -> None:
+    loader = DataLoader(Items(fail), batch_size=4, num_workers=2, persistent_workers=persistent)
+    before = set(multiprocessing.active_children())
+    request.addfinalizer(gc.enable)
+    gc.disable()
+
+    with pytest.raises((HwlError, RuntimeError)):
+        list(delivered(loader))
+
+    assert set(multiprocessing.active_children()) <= before
