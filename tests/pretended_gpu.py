@@ -167,15 +167,18 @@ def train(data: str, output: str) -> None:
     recipe |= {"val_limit": 2, "checkpoint_steps": 1, "workers": 0, "warmup_steps": 1}
     fit(TrainConfig(output=output, crop_cache=f"{output}-crops", **size, **recipe))
     weights = f"{output}/last.safetensors"
-    evaluate_weights(EvaluateConfig(output=f"{output}-test", weights=weights, **size))
+    test = EvaluateConfig(output=f"{output}-test", weights=weights, workers=0, bootstrap=0, **size)
+    evaluate_weights(test)
 
 
 def speed(data: str, output: str) -> None:
     """The models' table of speed, from images to keypoints too."""
-    from hwl.speed import comparison, peak
+    from hwl.inference import timing
+    from hwl.speed import comparison, end_to_end, peak
     from hwl.speed.config import SpeedConfig
 
     peak.MATRIX = {"cpu": 64, "cuda": 64}
+    timing.BURST, end_to_end.WARM_UPS, end_to_end.PASSES = 0.0, 1, 1
     size = {"input_height": 64, "input_width": 32, "data": data, "split": "val2017"}
     few = {"models": ["ours"], "threads": [1], "batches": [2], "rounds": 1, "images": 2}
     few |= {"runtimes": ["eager", "fused", "eager-bf16"], "memory": False}
@@ -189,6 +192,7 @@ def bench(data: str, output: str) -> None:
     from hwl.speed.config import DataRateConfig, TrainingRateConfig
 
     peak.MATRIX = {"cpu": 64, "cuda": 64}
+    data_rate.WARM_UPS = training_rate.WARM_UPS = 0
     training_rate._listed_trainings = dict
     size = {"input_height": 64, "input_width": 32, "data": data, "batch_size": 2, "rounds": 1}
     size |= {"crop_cache": f"{output}-crops"}
