@@ -89,6 +89,7 @@ def test_every_image_of_coco_is_checked_once(
     examined: list[Path] = []
     monkeypatch.setattr("hwl.data.check.load_split", lambda *_: train)
     monkeypatch.setattr(Annotations, "read_image", lambda _, index: read.append(index))
+    monkeypatch.setattr("hwl.data.check.orientation", lambda _: 1)  # it opens each file
     monkeypatch.setattr("hwl.data.check.damage", examined.append)
 
     told = check_split(tmp_path, "train2017")
