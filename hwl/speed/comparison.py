@@ -24,7 +24,7 @@ from hwl.processor import cores
 from hwl.progress import progress
 from hwl.skeletons import COCO, Skeleton
 from hwl.speed.config import SpeedConfig
-from hwl.speed.counting import CONVOLUTIONS, count
+from hwl.speed.counting import CONVOLUTIONS, count_macs
 from hwl.speed.end_to_end import crowded, time_end_to_end
 from hwl.speed.latency import Models, Row, Setting, differences, time_models
 from hwl.speed.memory import peak_memory
@@ -115,7 +115,7 @@ def compare_speed(config: SpeedConfig) -> Speed:
         torch.set_num_threads(before)
     tables = {name: pd.DataFrame(found) for name, found in rows.items()}
     tables["skipped"] = tables["skipped"].drop_duplicates(ignore_index=True)
-    macs = {name: count(model, size).macs for name, model in models.items()}
+    macs = {name: count_macs(model, size) for name, model in models.items()}
     tables["latencies"] = with_ratios(tables["latencies"], tables["peak_rate"], macs)
     return Speed(**tables)
 

@@ -180,14 +180,29 @@ TORCHSTAT_RULES = _rules(
 def count(model: nn.Module, input_size: tuple[int, int]) -> Counts:
     """Count a model at a (height, width) input in pixels with thop, by all rules."""
     parameters = sum(parameter.numel() for parameter in model.parameters())
+    counters = (MACS_RULES, MMCV_RULES, TORCHSTAT_RULES)
+    return Counts(parameters, *_operations(model, input_size, counters))
+
+
+def count_macs(model: nn.Module, input_size: tuple[int, int]) -> int:
+    """Count the multiply-accumulates alone, as `Counts` has them, in a third of the time."""
+    (macs,) = _operations(model, input_size, [MACS_RULES])
+    return macs
+
+
+def _operations(
+    model: nn.Module,
+    input_size: tuple[int, int],
+    counters: Sequence[dict[type[nn.Module], Rule]],
+) -> list[int]:
+    """What thop makes of one image by the rules of each counter."""
     device = next((parameter.device for parameter in model.parameters()), None)
     image = torch.zeros(1, 3, *input_size, device=device)
     subject = copy.deepcopy(model).eval()  # thop leaves buffers in what it profiles
-    operations = [
+    return [
         int(thop.profile(subject, (image,), custom_ops=rules, verbose=False)[0])
-        for rules in (MACS_RULES, MMCV_RULES, TORCHSTAT_RULES)
+        for rules in counters
     ]
-    return Counts(parameters, *operations)
 
 
 # The paper's GFLOPs by model and input.

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from hwl.models import create_model
-from hwl.speed.counting import count
+from hwl.speed.counting import count_macs
 
 COCO_PERSONS = 149_813  # annotated persons of train2017 that are learned from
 COCO_BOXES = 104_125  # detected boxes of val2017
@@ -92,7 +92,7 @@ def training_work(model: nn.Module, input_size: tuple[int, int]) -> Work:
         model.train(before)
         for hook in hooks:
             hook.remove()
-    return Work(flops=6 * count(model, input_size).macs, activations=activations)
+    return Work(flops=6 * count_macs(model, input_size), activations=activations)
 
 
 def images_per_second(work: Work, gpu: Gpu) -> float:
@@ -120,6 +120,11 @@ class Training:
     options: Mapping[str, Any]
     input_size: tuple[int, int]
     images: float
+
+    @property
+    def counted(self) -> str:
+        """What its work depends on; trainings that share it are counted once."""
+        return repr((self.model, self.options, self.input_size))
 
 
 def profile_trainings(
@@ -190,10 +195,11 @@ def projection_table(
         hours of the whole, and dollars for all devices from the first start to the last end.
     """
     trainings = list(profile_trainings(profile))
-    works = {training.name: work_of(training) for training in trainings}
+    counted = {training.counted: training for training in trainings}
+    works = {key: work_of(training) for key, training in counted.items()}
     rows = []
     for gpu in gpus:
-        rates = {name: images_per_second(work, gpu) for name, work in works.items()}
+        rates = {one.name: images_per_second(works[one.counted], gpu) for one in trainings}
         for number in devices:
             _, total = hours(trainings, rates, number)
             rows.append(

@@ -279,10 +279,9 @@ def _profiles(listed: Mapping[str, list[Training]], rate: float, price: float) -
     known: dict[str, int] = {}  # work by what is trained, which profiles share
 
     def flops(training: Training) -> int:
-        key = repr((training.model, training.options, training.input_size))
-        if key not in known:
-            known[key] = work_of(training).flops
-        return known[key]
+        if training.counted not in known:
+            known[training.counted] = work_of(training).flops
+        return known[training.counted]
 
     for name, trainings in listed.items():
         rates = {one.name: 1e9 * rate / flops(one) for one in trainings}

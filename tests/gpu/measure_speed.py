@@ -20,7 +20,7 @@ from rows import write_row
 from hwl.inference.runtimes import RUNTIMES, prepare
 from hwl.inference.timing import latencies
 from hwl.models import MODELS, create_model
-from hwl.speed.counting import count
+from hwl.speed.counting import count_macs
 from hwl.speed.projection import training_work
 
 DRY = os.environ.get("HWL_DRY") == "1"
@@ -76,7 +76,7 @@ def measure(name: str, runtime: str, tf32: bool) -> Iterator[dict[str, object]]:
     rate, bandwidth = peaks(torch.bfloat16 if half else torch.float32)
     torch.manual_seed(0)
     model = create_model(name).eval()
-    macs, activations = count(model, SIZE).macs, training_work(model, SIZE).activations
+    macs, activations = count_macs(model, SIZE), training_work(model, SIZE).activations
     prepared = prepare(model, runtime, SIZE, device=DEVICE)
     # A compiled model takes a minute for each batch.
     for batch in BATCHES[::2] if runtime.startswith("compile") else BATCHES:

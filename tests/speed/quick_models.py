@@ -54,6 +54,7 @@ def quick_models() -> Iterator[Prepared]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(comparison, "prepare", prepare)
         patch.setattr(comparison, "unavailable", unavailable)
+        patch.setattr(comparison, "count_macs", lambda *_: 10**6)
         patch.setattr(torch.cuda, "is_available", lambda: False)
         patch.setattr(peak, "MATRIX", {"cpu": 64})
         patch.setattr(timing, "BURST", 0.0)

@@ -20,6 +20,8 @@ from hwl.studies.design import Design, read_design
 from hwl.studies.gathering import gather
 from hwl.studies.paired import seeds_needed
 
+from ..pinned_counts import PINNED
+
 PERSONS = 30
 # Mean OKS of each arm's seeds; the persons vary around it.
 MEANS = {
@@ -51,8 +53,7 @@ def write_run(runs: Path, arm: str, seed: int, mean: float, **changes: object) -
     """An evaluation with persons around a mean, and the training that it tells of."""
     folder = runs / "evaluate" / f"{arm}-seed{seed}"
     folder.mkdir(parents=True)
-    rng = np.random.default_rng([seed, len(arm)])
-    noise = 0.05 * rng.standard_normal(PERSONS)
+    noise = 0.05 * np.random.default_rng([seed, len(arm)]).standard_normal(PERSONS)
     ids = np.arange(PERSONS)
     oks = (mean + noise - noise.mean()).astype(np.float32)
     write_persons(folder / "persons.npz", Persons(ids, ids // 2, oks))
@@ -73,8 +74,7 @@ def write_run(runs: Path, arm: str, seed: int, mean: float, **changes: object) -
     }
     run["trained"] |= changes.pop("trained", {})
     (folder / "run.json").write_text(json.dumps(run | changes))
-    trained = runs / "train" / folder.name
-    trained.mkdir(parents=True)
+    (trained := runs / "train" / folder.name).mkdir(parents=True)
     (trained / "run.json").write_text(json.dumps(run | {"inputs": {"train": "sha256:2"}}))
     history = pd.DataFrame({"epoch": [1, 2], "OKS": [mean / 2, mean], "seconds": [3.0, 4.0]})
     history.to_csv(trained / "history.csv", index=False)
@@ -310,8 +310,9 @@ def test_a_comparison_is_told_with_its_conditions_and_reservations(
 
 
 def test_the_page_tells_verdicts_of_what_was_measured_and_commands_of_the_rest(
-    design: Design, runs: Path, tmp_path: Path
+    design: Design, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("hwl.speed.counting.count", lambda m, size: PINNED[m.config["name"], size])
     compared = evidence.comparisons(design, gather(runs / "evaluate", design.arms()))
 
     page = paper_and_here(compared, published=tmp_path).set_index("claim")
