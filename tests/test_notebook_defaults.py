@@ -16,7 +16,6 @@ import yaml
 
 from hwl.execute import NOTEBOOKS
 from hwl.paths import PROJECT
-from hwl.puppets.config import PuppetConfig
 from hwl.speed.config import SpeedConfig
 from hwl.training.config import TrainConfig
 
@@ -65,13 +64,6 @@ def test_a_notebook_run_by_hand_does_what_the_profile_does(
     own, expected = defaults(name), wanted(name, profile)
 
     assert {key: own[key] for key in expected} == expected
-
-
-def test_the_puppets_drawn_by_hand_are_those_of_the_profile(profile: dict[str, Any]) -> None:
-    puppets = PuppetConfig(folder="x")
-
-    own = {key: getattr(puppets, key) for key in profile["puppets"]}
-    assert own == profile["puppets"]
 
 
 PROFILES = sorted((PROJECT / "profiles").glob("*.yaml"))

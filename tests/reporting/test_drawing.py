@@ -7,9 +7,6 @@ import numpy as np
 from hwl.reporting.drawing import overlay
 
 BLACK = np.zeros((200, 160, 3), np.uint8)
-# On a circle, so that no limb runs over a third keypoint.
-ANGLES = np.arange(17) * 2 * np.pi / 17
-KEYPOINTS = np.round(np.column_stack([80 + 70 * np.cos(ANGLES), 100 + 70 * np.sin(ANGLES)]))
 
 
 def test_a_heatmap_is_brightest_over_its_maximum() -> None:
