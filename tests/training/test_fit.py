@@ -13,18 +13,20 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import nn
 
 from hwl.codec import HeatmapCodec
 from hwl.data.annotations import Annotations, Boxes, load_split
 from hwl.evaluation.config import EvaluateConfig
 from hwl.evaluation.evaluate import evaluate_weights
 from hwl.files import read_json
-from hwl.models import create_model, load_model, save_weights
+from hwl.models import MODELS, load_model, save_weights
 from hwl.runs.command import relative
 from hwl.skeletons import COCO, MPII, Skeleton
 from hwl.training import fit as training
 from hwl.training.config import TrainConfig
 from hwl.training.fit import first_samples, fit
+from hwl.training.state import TrainingState
 
 MakeConfig = Callable[..., TrainConfig]
 DETECTIONS = "person_detection_results/val2017_simulated_detections.json"
@@ -149,9 +151,13 @@ def test_the_last_epoch_is_always_evaluated(
 
 
 def test_the_loss_falls_when_a_few_persons_are_overfit(
-    small_training: MakeConfig, val_metric: Callable[[list[float]], None], tmp_path: Path
+    small_training: MakeConfig,
+    val_metric: Callable[[list[float]], None],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     val_metric([0.0])
+    monkeypatch.setattr(TrainingState, "save", lambda _: None)  # checkpoints of 37 MB, at each step
 
     records = fit(
         small_training(
@@ -253,20 +259,27 @@ def test_a_batch_computed_in_parts_gives_the_same_weights(
             torch.testing.assert_close(found[key], expected[key], rtol=0, atol=2e-6, msg=key)
 
 
-@pytest.mark.slow
 def test_a_profiled_run_leaves_a_trace_and_a_table_of_its_steps(
-    small_training: MakeConfig, tmp_path: Path
+    small_training: MakeConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    monkeypatch.setitem(MODELS, "small", small_model)  # of a larger one the trace is long
+
     # 9 steps, of which the fourth to the eighth are recorded.
-    fit(small_training(tmp_path / "run", profile=True, epochs=3, evaluate_every=3))
+    fit(small_training(tmp_path / "run", model="small", profile=True, epochs=3, evaluate_every=3))
 
     trace = json.loads((tmp_path / "run/profile/trace.json").read_text())
     names = {event.get("name") for event in trace["traceEvents"]}
     assert "aten::native_batch_norm" in names or "aten::batch_norm" in names
     with (tmp_path / "run/profile/table.csv").open(newline="") as file:
         rows = {row["operation"]: row for row in csv.DictReader(file)}
-    norms = sum(isinstance(m, torch.nn.BatchNorm2d) for m in create_model("ours").modules())
-    assert float(rows["aten::batch_norm"]["calls a step"]) == norms
+    assert float(rows["aten::batch_norm"]["calls a step"]) == 2
+
+
+def small_model(num_keypoints: int) -> tuple[nn.Module, nn.Module]:
+    """Two convolutions with batch normalization, and a third for the heatmaps."""
+    first = nn.Sequential(nn.Conv2d(3, 8, 4, 4), nn.BatchNorm2d(8), nn.ReLU())
+    second = nn.Sequential(nn.Conv2d(8, 8, 3, 1, 1), nn.BatchNorm2d(8), nn.ReLU())
+    return nn.Sequential(first, second), nn.Conv2d(8, num_keypoints, 1)
 
 
 def test_first_samples_are_those_that_the_run_learns_from(

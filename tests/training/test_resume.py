@@ -166,10 +166,10 @@ def test_an_epochs_seconds_are_those_of_all_its_processes_and_the_next_ones_its_
 
 
 def test_a_truncated_checkpoint_is_named(
-    small_training: MakeConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    small_training: MakeConfig, trained_halfway: Path, tmp_path: Path
 ) -> None:
     config = small_training(tmp_path / "run")
-    checkpoint = half_trained(config, monkeypatch)
+    checkpoint = shutil.copytree(trained_halfway, tmp_path / "run.partial") / "checkpoint.pt"
     checkpoint.write_bytes(checkpoint.read_bytes()[:-1000])
 
     with pytest.raises(HwlError, match=r"run\.partial/checkpoint\.pt is not a whole checkpoint"):
@@ -188,10 +188,10 @@ def test_going_on_with_another_recipe_is_refused_and_names_the_difference(
     changes: dict[str, object],
     message: str,
     small_training: MakeConfig,
-    monkeypatch: pytest.MonkeyPatch,
+    trained_halfway: Path,
     tmp_path: Path,
 ) -> None:
-    half_trained(small_training(tmp_path / "run"), monkeypatch)
+    shutil.copytree(trained_halfway, tmp_path / "run.partial")
 
     with pytest.raises(HwlError, match=message):
         fit(small_training(tmp_path / "run", **changes))
@@ -220,9 +220,9 @@ def test_a_run_that_other_code_had_begun_tells_so(
 
 
 def test_going_on_with_other_workers_threads_and_checkpoint_steps_is_allowed(
-    small_training: MakeConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    small_training: MakeConfig, trained_halfway: Path, tmp_path: Path
 ) -> None:
-    half_trained(small_training(tmp_path / "run"), monkeypatch)
+    shutil.copytree(trained_halfway, tmp_path / "run.partial")
 
     fit(small_training(tmp_path / "run", workers=1, threads=0, checkpoint_steps=3))
 
