@@ -61,9 +61,30 @@ def spread(processes: int, function: Callable[..., Result], **arguments: object)
         max_restarts=0,
     )
     try:
-        return elastic_launch(launch, _call)(function, arguments)[0]
+        with _own_handlers():
+            return elastic_launch(launch, _call)(function, arguments)[0]
     except ChildFailedError as error:
         raise HwlError(_first_failure(error, processes)) from error
+
+
+@contextlib.contextmanager
+def _own_handlers() -> Iterator[None]:
+    """Put back the handlers of signals, which torch's launcher sets and leaves.
+
+    Its own raise an error that is no KeyboardInterrupt, also when a later cell is interrupted.
+    """
+    if threading.current_thread() is not threading.main_thread():  # where none can be set
+        yield
+        return
+    names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT")  # Windows has the first two
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if handler is not None:  # one that Python has not set
+                signal.signal(number, handler)
 
 
 def _first_failure(error: ChildFailedError, processes: int) -> str:

@@ -170,12 +170,14 @@ def test_a_lost_process_ends_the_others_and_as_many_go_on_as_from_a_notebook(
     assert errors.count("hwl: ") == errors.count(f"{told}{checkpoint}") == 1
     begun = load_checkpoint(checkpoint)
     assert begun["processes"] == 2
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
 
     history = fit(TrainConfig(**recipe, processes=2))
 
     assert f"step {begun['position'][0]}\n" in capfd.readouterr().out
     assert [record["steps"] for record in history] == list(range(3, 16, 3))
     assert (tmp_path / "run/best.safetensors").exists()
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
 
 
 def test_a_run_begun_with_another_number_of_processes_is_refused(
