@@ -16,7 +16,7 @@ from hwl.paths import PROJECT
 SCRIPT = PROJECT / "tests/gpu/run_all.sh"
 
 
-@pytest.mark.slow(25)
+@pytest.mark.slow(50)
 def test_every_part_leaves_its_table(puppets: Path, tmp_path: Path) -> None:
     environment = {"HWL_DRY": "1", "DATA": str(puppets), "PYTHON": sys.executable}
     parts = ["speed", "training", "evidence", "end_to_end"]

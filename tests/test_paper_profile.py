@@ -173,7 +173,7 @@ def cancel_training(runs: Path, graph: subprocess.Popen, environment: dict[str, 
     return number
 
 
-@pytest.mark.slow(150)
+@pytest.mark.slow(110)
 def test_the_paper_profile_runs_from_end_to_end_on_a_folder_of_cocos_names(
     outcome: Outcome,
 ) -> None:

@@ -22,7 +22,7 @@ def run(*command: object) -> subprocess.CompletedProcess:
     )
 
 
-@pytest.mark.slow(15)
+@pytest.mark.slow(12)
 @pytest.mark.parametrize("job", JOBS)
 def test_a_job_keeps_the_tensors_of_gpu_and_cpu_apart(
     job: str, puppets: Path, tmp_path: Path

@@ -95,7 +95,7 @@ def groups(processes: int) -> list[dict[str, str]]:
     return [{name: str(value) for name, value in group.items()} for group in numbered]
 
 
-@pytest.mark.slow
+@pytest.mark.slow(15)
 def test_two_processes_with_half_the_batch_each_give_the_weights_of_one(
     started: Callable[..., BaseProcess], small_training: MakeConfig, tmp_path: Path
 ) -> None:
@@ -117,7 +117,7 @@ def test_two_processes_with_half_the_batch_each_give_the_weights_of_one(
     torch.testing.assert_close(weights[1], weights[0], rtol=0, atol=1e-6)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(15)
 def test_two_processes_share_a_validation_and_find_the_numbers_of_one(
     started: Callable[..., BaseProcess], small_training: MakeConfig, tmp_path: Path
 ) -> None:
@@ -135,7 +135,7 @@ def test_two_processes_share_a_validation_and_find_the_numbers_of_one(
     assert found[2] == [(metrics, protocol)] * 2
 
 
-@pytest.mark.slow
+@pytest.mark.slow(45)
 def test_a_lost_process_ends_the_others_and_as_many_go_on_as_from_a_notebook(
     puppets: Path, tmp_path: Path, capfd: pytest.CaptureFixture
 ) -> None:
