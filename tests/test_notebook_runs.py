@@ -84,12 +84,19 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("elsewhere")
 
 
+# Cells that the notebooks do not have. A matrix product of the peak rate takes a second.
+SMALL_PEAK = "from hwl.speed import peak; peak.MATRIX = dict.fromkeys(peak.MATRIX, 256)"
+FIGURES_UNSEEN = "%config InlineBackend.figure_formats = []"
+FIGURES_SEEN = "%config InlineBackend.figure_formats = ['png']"
+
+
 @pytest.fixture(scope="module")
 def kernel(elsewhere: Path) -> Iterator[KernelManager]:
     """One kernel for all notebooks: what they import, it imports once."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OMP_NUM_THREADS", "1")
         manager, client = start_new_kernel(kernel_name="python3", cwd=str(elsewhere))
+    assert client.execute(SMALL_PEAK, reply=True)["content"]["status"] == "ok"
     client.stop_channels()
     yield manager
     manager.shutdown_kernel(now=True)
@@ -117,24 +124,42 @@ def executed(
     kernel: KernelManager,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Executed:
-    """Each of the six notebooks: all cells, all of them again, and the last once more."""
+    """Each of the six notebooks: all cells, all of them again, and the last once more.
+
+    The second time figures are saved, and not shown.
+    """
     name = request.param
     values = jobs_of(profile, puppets, tmp_path_factory.mktemp(name))[name]
-    path = notebooks.NOTEBOOKS / f"{name}.ipynb"
-    notebook = parameterize_notebook(load_notebook_node(str(path)), values)
-    notebook.cells.append(nbformat.v4.new_code_cell("%reset -f"))  # for the next notebook
-    *cells, reset = [(cell, i) for i, cell in enumerate(notebook.cells) if cell.cell_type == "code"]
-    client = NotebookClient(notebook, km=kernel)
+    client, cells, unseen, end = opened(name, values, kernel)
     output = Path(str(values["output"]))
     with client.setup_kernel():
         for cell, index in cells:
             client.execute_cell(cell, index)
-        shown, first = copy.deepcopy(notebook), lasting(output)
-        for cell, index in [*cells, cells[-1]]:
+        shown, first = copy.deepcopy(client.nb), lasting(output)
+        for cell, index in [unseen, *cells, cells[-1], end]:
             client.execute_cell(cell, index)
-        client.execute_cell(*reset)
     widgets = frozenset(str(state.get("_model_name")) for state in client.widget_state.values())
     return Executed(name, shown, output, first, lasting(output), widgets)
+
+
+Cell = tuple[nbformat.NotebookNode, int]
+
+
+def opened(
+    name: str, values: dict[str, object], kernel: KernelManager
+) -> tuple[NotebookClient, list[Cell], Cell, Cell]:
+    """A notebook in the warm kernel.
+
+    Returns:
+        Its client, its cells, one after which no figures are shown, and one to end with.
+    """
+    path = notebooks.NOTEBOOKS / f"{name}.ipynb"
+    notebook = parameterize_notebook(load_notebook_node(str(path)), values)
+    for source in (FIGURES_UNSEEN, f"{FIGURES_SEEN}\n%reset -f"):
+        notebook.cells.append(nbformat.v4.new_code_cell(source))
+    code = [(cell, i) for i, cell in enumerate(notebook.cells) if cell.cell_type == "code"]
+    *cells, unseen, end = code
+    return NotebookClient(notebook, km=kernel), cells, unseen, end
 
 
 def outputs_of(executed: Executed) -> list[tuple[nbformat.NotebookNode, bool]]:
@@ -193,7 +218,7 @@ def test_no_notebook_shows_an_output_widget_which_can_hang_a_run(executed: Execu
 
 @pytest.mark.slow
 def test_2_evaluate_takes_the_images_of_test_dev_which_have_no_annotations(
-    trained: Path, puppets: Path, tmp_path: Path
+    trained: Path, puppets: Path, kernel: KernelManager, tmp_path: Path
 ) -> None:
     truth = json.loads((puppets / "annotations/person_keypoints_val2017.json").read_text())
     listing = {name: truth[name] for name in ("info", "licenses", "images")}
@@ -206,7 +231,10 @@ def test_2_evaluate_takes_the_images_of_test_dev_which_have_no_annotations(
     values |= {"weights": str(trained / "best.safetensors")}
     values |= {"data": str(tmp_path / "data"), "split": "test-dev2017"}
 
-    notebooks.run(notebooks.NOTEBOOKS / "2_evaluate.ipynb", values)
+    client, cells, _, end = opened("2_evaluate", values, kernel)
+    with client.setup_kernel():
+        for cell, index in [*cells, end]:
+            client.execute_cell(cell, index)
 
     run = tmp_path / "evaluate/ours-seed0"
     results = json.loads((run / "keypoints_test-dev2017_results.json").read_text())
