@@ -203,7 +203,7 @@ def test_a_test_dev_list_gets_results_and_no_numbers(
 
 
 def saved(folder: Path, **description: object) -> Path:
-    model = create_model("litehrnet18", 14)
+    model = create_model("ours", 14)
     model.describe(Description(**{"skeleton": LSP, "input_size": (64, 64), **description}))
     save_weights(model, folder / "w.safetensors")
     return folder / "w.safetensors"
@@ -251,7 +251,7 @@ def test_weights_with_two_keypoints_exchanged_are_refused_by_the_first(
 def test_weights_that_do_not_describe_themselves_are_taken_for_a_known_skeleton_and_it_is_said(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    save_weights(create_model("litehrnet18", 14), tmp_path / "old.safetensors")
+    save_weights(create_model("ours", 14), tmp_path / "old.safetensors")
 
     _, (found,) = evaluate_weights(configured(data, tmp_path / "old.safetensors", flip=False))
 

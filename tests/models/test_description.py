@@ -93,14 +93,14 @@ def test_a_missing_entry_is_named(name: str) -> None:
         "{",
         "[]",
         '{"config": 5}',
-        '{"config": {"name": "litehrnet18", "num_keypoints": 17}, "description": {}}',
+        '{"config": {"name": "ours", "num_keypoints": 17}, "description": {}}',
         '{"config": {"name": 7}}',
-        '{"config": {"name": "litehrnet18", "num_keypoints": "many"}}',
+        '{"config": {"name": "ours", "num_keypoints": "many"}}',
     ],
 )
 def test_malformed_metadata_are_one_line(metadata: str, tmp_path: Path) -> None:
     path = tmp_path / "w.safetensors"
-    save_file(create_model("litehrnet18").state_dict(), path, {"hwl": metadata})
+    save_file(create_model("ours").state_dict(), path, {"hwl": metadata})
 
     with pytest.raises(HwlError, match=r"w\.safetensors") as error:
         load_model(path)
@@ -109,7 +109,7 @@ def test_malformed_metadata_are_one_line(metadata: str, tmp_path: Path) -> None:
 
 
 def test_a_description_of_another_number_of_keypoints_is_refused(tmp_path: Path) -> None:
-    model = create_model("litehrnet18", 14)
+    model = create_model("ours", 14)
     model.describe(Description(skeleton=COCO))
     save_weights(model, tmp_path / "w.safetensors")
 
@@ -118,7 +118,7 @@ def test_a_description_of_another_number_of_keypoints_is_refused(tmp_path: Path)
 
 
 def test_the_metadata_are_one_entry_so_that_files_are_the_same_bytes(tmp_path: Path) -> None:
-    model = create_model("litehrnet18")
+    model = create_model("ours")
     model.describe(Description(skeleton=COCO))
 
     save_weights(model, tmp_path / "w.safetensors")
@@ -128,16 +128,14 @@ def test_the_metadata_are_one_entry_so_that_files_are_the_same_bytes(tmp_path: P
 
 
 def test_files_of_earlier_versions_are_read_without_a_description(tmp_path: Path) -> None:
-    config = json.dumps({"name": "litehrnet18", "num_keypoints": 17})
-    save_file(
-        create_model("litehrnet18").state_dict(), tmp_path / "w.safetensors", {"config": config}
-    )
+    config = json.dumps({"name": "ours", "num_keypoints": 17})
+    save_file(create_model("ours").state_dict(), tmp_path / "w.safetensors", {"config": config})
 
     assert load_model(tmp_path / "w.safetensors").description is None
 
 
 def test_preprocess_equals_torchvisions_and_is_no_part_of_the_state_dict() -> None:
-    model = create_model("litehrnet18")
+    model = create_model("ours")
     crops = torch.randint(0, 256, (2, 3, 8, 6), dtype=torch.uint8, generator=torch.manual_seed(0))
     reference = Normalize(mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225])
 

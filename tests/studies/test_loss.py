@@ -141,7 +141,7 @@ def test_a_fresh_model_is_of_the_same_kind_and_predicts_next_to_nothing(
 
 
 def test_a_model_of_other_keypoints_is_refused(puppets: Path, tmp_path: Path) -> None:
-    save_weights(create_model("litehrnet18", 16), tmp_path / "w.safetensors")
+    save_weights(create_model("ours", 16), tmp_path / "w.safetensors")
 
     with pytest.raises(HwlError, match="predicts 16 keypoints"):
         load_batch(LossStudyConfig("run", str(puppets), str(tmp_path / "w.safetensors")))
