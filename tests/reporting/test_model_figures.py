@@ -23,7 +23,8 @@ def layers() -> pd.DataFrame:
     return table.assign(**{"ms": milliseconds, "GFLOP/s": 2 * table["MACs"] / milliseconds / 1e6})
 
 
-@pytest.mark.parametrize("name", MODELS)
+# Lite-HRNet-18 has the blocks of Lite-HRNet-30, and fewer of them.
+@pytest.mark.parametrize("name", [name for name in MODELS if name != "litehrnet18"])
 def test_every_model_can_be_drawn(name: str, assert_readable: Readable) -> None:
     figure = architecture(layer_table(create_model(name), (64, 32)), name, (64, 32))
 

@@ -12,7 +12,8 @@ from hwl.speed.layers import layer_table, time_layers
 SIZE = (64, 32)
 
 
-@pytest.mark.parametrize("name", MODELS)
+# Lite-HRNet-30 has the blocks of Lite-HRNet-18, and more of them.
+@pytest.mark.parametrize("name", [name for name in MODELS if name != "litehrnet30"])
 def test_layers_add_up_to_the_model(name: str) -> None:
     model = create_model(name)
 
