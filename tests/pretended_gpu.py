@@ -181,7 +181,7 @@ def speed(data: str, output: str) -> None:
     timing.BURST, end_to_end.WARM_UPS, end_to_end.PASSES = 0.0, 1, 1
     size = {"input_height": 64, "input_width": 32, "data": data, "split": "val2017"}
     few = {"models": ["ours"], "threads": [1], "batches": [2], "rounds": 1, "images": 2}
-    few |= {"runtimes": ["eager", "fused", "eager-bf16"], "memory": False}
+    few |= {"runtimes": ["eager", "fused", "fused-bf16"], "memory": False}
     found = comparison.compare_speed(SpeedConfig(output=output, **size, **few))
     assert set(found.end_to_end["device"]) == set(found.latencies["device"]) == {"cpu", "cuda"}
 

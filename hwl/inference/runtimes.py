@@ -331,7 +331,7 @@ RUNTIMES = {
     "openvino-bf16": Runtime(
         "bfloat16", CPU, _openvino("bf16"), (*EXPORTER, "openvino"), _no_bfloat16
     ),
-    "eager-bf16": Runtime("bfloat16", CUDA, _fused(HALF)),
+    "fused-bf16": Runtime("bfloat16", CUDA, _fused(HALF)),
     "compile-bf16": Runtime("bfloat16", CUDA, _compiled(HALF)),
     "cuda-graph": Runtime("float32", CUDA, _cuda_graph(FLOAT)),
     "cuda-graph-bf16": Runtime("bfloat16", CUDA, _cuda_graph(HALF)),

@@ -23,10 +23,11 @@ import torch
 from torch import Tensor, nn
 
 from hwl.models import create_model
+from hwl.speed.coco_size import DETECTIONS, SPLITS
 from hwl.speed.counting import count_macs
 
-COCO_PERSONS = 149_813  # annotated persons of train2017 that are learned from
-COCO_BOXES = 104_125  # detected boxes of val2017
+COCO_PERSONS = SPLITS["train2017"].annotated  # that are learned from
+COCO_BOXES = DETECTIONS  # of val2017
 # Times that every module's output passes through memory in a step, at the published bandwidth:
 # what the rate of MobileNetV3-Large comes to. Of MobileNetV2 it is 10.4, of ResNet-50 12.0.
 PASSES = 13.5

@@ -38,13 +38,13 @@ def plan() -> Iterator[tuple[str, str, bool]]:
     if DRY:
         yield from (("ours", "eager", True), ("litehrnet18", "fused", False))
         return
-    quick = ("eager", "cuda-graph", "cuda-graph-bf16", "eager-bf16")
+    quick = ("eager", "cuda-graph", "cuda-graph-bf16", "fused-bf16")
     yield from (("ours", runtime, True) for runtime in quick)
     yield from (("ours", runtime, False) for runtime in ("eager", "cuda-graph"))
     yield from ((peer, runtime, True) for peer in PEERS for runtime in quick[:3])
     yield from (("ours", runtime, True) for runtime in ("compile-bf16", "compile", "fused"))
     yield from ((peer, runtime, False) for peer in PEERS for runtime in ("eager", "cuda-graph"))
-    yield from ((peer, "eager-bf16", True) for peer in PEERS)
+    yield from ((peer, "fused-bf16", True) for peer in PEERS)
 
 
 def timed(task: Callable[[], object]) -> float:
