@@ -33,8 +33,8 @@ if "profile" not in config:
 
 try:
     PROFILE = check_profile(config)
-    if PROFILE.puppets and os.path.exists(PROFILE.data):
-        PuppetConfig(folder=PROFILE.data, **PROFILE.puppets).check_drawn()
+    if PROFILE.puppets:
+        PuppetConfig(folder=PROFILE.data, **PROFILE.puppets).drawn()  # refuses other ones
 except HwlError as error:
     raise WorkflowError(str(error)) from None
 

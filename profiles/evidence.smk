@@ -23,8 +23,7 @@ from hwl.studies.design import read_design
 try:
     DESIGN = read_design(config, "the profile")
     for folder, settings in DESIGN.puppets.items():
-        if Path(folder).exists():
-            PuppetConfig(folder=folder, **settings).check_drawn()
+        PuppetConfig(folder=folder, **settings).drawn()  # refuses other ones
 except HwlError as error:
     raise WorkflowError(str(error)) from None
 

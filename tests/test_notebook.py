@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from hwl import notebook
 from hwl.errors import HwlError
-from hwl.paths import PROJECT
+from hwl.paths import PROJECT, from_project
 from hwl.reporting.report import ReportConfig
 from hwl.training.config import TrainConfig
 
@@ -141,7 +141,8 @@ def test_what_a_run_read_is_fingerprinted(tmp_path: Path) -> None:
     run.publish(inputs={"val": tmp_path / "val.json"})
 
     inputs = json.loads((tmp_path / "run/run.json").read_text())["inputs"]
-    assert inputs == {"val": "val.json sha256:ba7816bf8f01cfea"}
+    path = from_project(tmp_path / "val.json")
+    assert inputs == {"val": f"{path} sha256:ba7816bf8f01cfea"}
 
 
 def test_publishing_twice_is_harmless(published: notebook.Run, tmp_path: Path) -> None:

@@ -70,6 +70,20 @@ def test_readme_repeats_the_published_speed_table() -> None:
     assert len(rows) >= 5
 
 
+def test_readme_repeats_the_published_comparisons_of_the_losses() -> None:
+    """Each row: two arms, their difference with its interval in points, pairs, p and verdict."""
+    table = pd.read_csv(RESULTS / "evidence/report/comparisons.csv").set_index(["arm", "base"])
+    row = r"^\| (\w+) - (\w+) \| (\S+) \[(\S+), (\S+)\] \| (\d+) of (\d+) \| (\S+) \| (.+) \|$"
+    rows = re.findall(row, results_section(), re.M)
+
+    for arm, base, *shown in rows:
+        found = table.loc[(arm, base)]
+        points = [f"{100 * found[name]:+.2f}" for name in ("difference", "low", "high")]
+        counts = [str(found["pairs"]), str(found["planned"])]
+        assert shown == [*points, *counts, f"{found['p']:.2g}", found["verdict"]]
+    assert len(rows) >= 3
+
+
 # What a number in the text looks like, the columns that it may come from, and how it is rounded.
 QUOTED = [
     (r"\b(\d+\.\d)(?= (?:and [\d.]+ )?FPS)", ("FPS",), "{:.1f}"),

@@ -34,11 +34,18 @@ class PuppetConfig:
         how = {name: value for name, value in asdict(self).items() if name != "folder"}
         return msgspec.json.encode({"format": FORMAT, **how})
 
-    def check_drawn(self) -> None:
-        """HwlError unless the folder, which is there, holds these very puppets."""
-        path = Path(self.folder, LABEL)
-        if not path.is_file() or path.read_bytes() != self.label():
+    def drawn(self) -> bool:
+        """Whether the folder holds these puppets; not, where it is missing or empty.
+
+        Raises:
+            HwlError: it holds something else.
+        """
+        folder, label = Path(self.folder), Path(self.folder, LABEL)
+        if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+            return False
+        if not label.is_file() or label.read_bytes() != self.label():
             raise HwlError(
-                f"{self.folder} exists but does not hold the puppets {self.label().decode()}: "
-                "remove it or set another folder"
+                f"{folder} exists but does not hold the puppets {self.label().decode()}: remove it "
+                "or set another folder"
             )
+        return True

@@ -42,8 +42,7 @@ def make_puppets(config: PuppetConfig, processes: int | None = None) -> Path:
             was killed.
     """
     folder = Path(config.folder)
-    if folder.exists():
-        config.check_drawn()
+    if config.drawn():
         return folder
     unfinished = folder.with_name(f".{folder.name}.{os.getpid()}")
     shutil.rmtree(unfinished, ignore_errors=True)  # of a killed run that had the same number
@@ -55,9 +54,8 @@ def make_puppets(config: PuppetConfig, processes: int | None = None) -> Path:
         try:
             unfinished.rename(folder)
         except OSError:
-            if not folder.exists():
+            if not config.drawn():  # another process may have made it meanwhile
                 raise
-            config.check_drawn()  # another process has made it meanwhile
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return folder

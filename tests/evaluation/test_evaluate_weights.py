@@ -21,6 +21,7 @@ from hwl.evaluation.evaluate import (
 )
 from hwl.files import read_json
 from hwl.models import Description, create_model, save_weights
+from hwl.paths import from_project
 from hwl.runs.provenance import fingerprint
 from hwl.skeletons import LSP, MPII
 
@@ -171,7 +172,7 @@ def test_the_origin_of_published_weights_is_the_fetched_file(
     write_evaluation(tmp_path, config, *evaluate_weights(config))
 
     run = read_json(tmp_path / "run.json")
-    assert run["inputs"]["weights"] == f"fetched.pth sha256:{fingerprint(fetched)}"
+    assert run["inputs"]["weights"] == f"{from_project(fetched)} sha256:{fingerprint(fetched)}"
     assert (run["config"]["weights"], run["config"]["model"]) == ("openmmlab", "litehrnet18")
 
 

@@ -15,6 +15,7 @@ import torch
 
 from hwl.errors import HwlError
 from hwl.files import read_json, write_json, write_table
+from hwl.paths import from_project
 from hwl.runs import provenance as provenance_module
 from hwl.runs.folder import CHECKPOINT, MARKER, RunFolder, new_run, read_marker
 from hwl.runs.provenance import fingerprint, hardware_slug, provenance, recorded_config
@@ -190,7 +191,8 @@ def test_provenance_says_what_made_a_run(tmp_path: Path) -> None:
     made = provenance(Job(), {"val": tmp_path / "val.json"})
 
     assert made["config"] == {"output": "results/a", "seed": 3}
-    assert made["inputs"] == {"val": "val.json sha256:ba7816bf8f01cfea"}
+    path = from_project(tmp_path / "val.json")
+    assert made["inputs"] == {"val": f"{path} sha256:ba7816bf8f01cfea"}
     assert made["packages"]["torch"] == torch.__version__.partition("+")[0]
     assert all(made["packages"][name] for name in provenance_module.PACKAGES)
     assert {*provenance_module.PACKAGES, "onnxruntime", "openvino"} <= set(made["packages"])

@@ -265,3 +265,27 @@ def test_a_profile_without_speed_settings_evaluates_all_its_variants_in_int8_too
     dry = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
 
     assert dry.stdout.count("in int8\n") == 6, dry.stderr
+
+
+@pytest.mark.slow
+def test_the_graph_draws_the_puppets_and_refuses_other_ones(tmp_path: Path) -> None:
+    profile = yaml.safe_load((PROJECT / "profiles/embedded.yaml").read_text())
+    profile["puppets"] = {"train_images": 2, "val_images": 1, "seed": 0}
+    (tmp_path / "drawn.yaml").write_text(yaml.safe_dump(profile))
+    profile["puppets"]["train_images"] = 3
+    (tmp_path / "other.yaml").write_text(yaml.safe_dump(profile))
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(PROJECT / "Snakefile")]
+    command += ["--directory", str(tmp_path), "--cores", "2", "data/puppets/puppets.json"]
+
+    drawn, other = (
+        subprocess.run(
+            [*command, "--configfile", str(tmp_path / name)],
+            **{"capture_output": True, "text": True, "check": False},
+            env={**os.environ, "PYTHONPATH": str(PROJECT)},
+        )
+        for name in ("drawn.yaml", "other.yaml")
+    )
+
+    assert drawn.returncode == 0, drawn.stdout + drawn.stderr
+    assert len(list((tmp_path / "data/puppets/train2017").iterdir())) == 2
+    assert other.returncode and "does not hold the puppets" in other.stdout + other.stderr

@@ -68,9 +68,9 @@ def test_run_json_has_the_configuration_the_data_and_the_persons(
     run = json.loads((trained / "run.json").read_text())
 
     assert run["config"] == relative(dataclasses.asdict(small_training(trained)))
-    assert run["inputs"]["train"].startswith("person_keypoints_train2017.json sha256:")
-    assert run["inputs"]["val"].startswith("person_keypoints_val2017.json sha256:")
-    assert run["inputs"]["train images"].startswith("train2017: 8 files, names and contents")
+    assert "person_keypoints_train2017.json sha256:" in run["inputs"]["train"]
+    assert "person_keypoints_val2017.json sha256:" in run["inputs"]["val"]
+    assert "train2017: 8 files, names and contents" in run["inputs"]["train images"]
     assert run["persons"] == {"train": 12, "val": 3}
 
 
@@ -316,7 +316,7 @@ def test_the_best_epoch_is_chosen_on_detected_boxes_where_they_are_given(
         used[0].boxes, [box["bbox"] for box in json.loads(path.read_text())]
     )
     run = json.loads((tmp_path / "run/run.json").read_text())
-    assert run["inputs"]["detections"].startswith(f"{path.name} sha256:")
+    assert f"{path.name} sha256:" in run["inputs"]["detections"]
 
 
 @pytest.mark.parametrize(("skeleton", "shift"), [(COCO, 0.3), (MPII, 0.0)])
