@@ -70,9 +70,12 @@ def write_report(config: EvidenceConfig) -> Path:
         The page.
 
     Raises:
-        HwlError: there are no runs, or they do not compare.
+        HwlError: there are no runs, they do not compare, or they are the published ones, whose page
+            would be replaced.
     """
     design, runs = load_design(Path(config.profile)), Path(config.runs)
+    if runs.resolve().is_relative_to(PUBLISHED):
+        raise HwlError(f"{runs} is published: copy it to runs/ and make the report of the copy")
     found = gather(runs / "evaluate", design.arms())
     if found.table.empty:
         raise HwlError(f"{runs} has no evaluated run of {Path(config.profile).name}; make them")

@@ -8,9 +8,11 @@ import pandas as pd
 import pytest
 from matplotlib.text import Text
 
+from hwl.errors import HwlError
 from hwl.paths import PROJECT
 from hwl.reporting.evidence_figures import accuracy_over_macs, figures_of, read_tables
-from hwl.reporting.evidence_report import sizes
+from hwl.reporting.evidence_report import sizes, write_report
+from hwl.studies.config import EvidenceConfig
 from hwl.studies.design import load_design
 from hwl.studies.gathering import Runs
 
@@ -82,6 +84,19 @@ def test_an_arms_size_and_latency_are_those_of_its_model_and_its_oks_that_of_the
     assert dense["macs_M"] > 2 * table.loc["identity", "macs_M"]
     drawn = dict(figures_of({"runs": pd.DataFrame([RUN]), "sizes": table.reset_index()}))
     assert list(drawn) == ["accuracy_over_macs"]
+
+
+def test_a_report_does_not_replace_the_published_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hwl.reporting.evidence_report.PUBLISHED", tmp_path)
+    (tmp_path / "evidence").mkdir()
+    config = EvidenceConfig(output=str(tmp_path / "new"), runs=str(tmp_path / "evidence"))
+
+    with pytest.raises(HwlError, match="is published: copy it to runs/"):
+        write_report(config)
+
+    assert [path.name for path in tmp_path.iterdir()] == ["evidence"]
 
 
 def test_the_size_of_a_single_arm_is_no_figure() -> None:
