@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 CPUINFO = Path("/proc/cpuinfo")
@@ -45,3 +47,30 @@ def gpu_has_bfloat16() -> bool:
     import torch  # takes seconds, and the processor is known without it
 
     return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Within it torch computes on so many CPU threads; 0 leaves their number."""
+    import torch  # as above
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Within it torch and OpenCV have one thread, as in a data-loading process."""
+    import cv2
+
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(0)
+    try:
+        with torch_threads(1):
+            yield
+    finally:
+        cv2.setNumThreads(before)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import cv2
 import pytest
+import torch
 
 from hwl import processor
 
@@ -58,3 +60,24 @@ def test_other_processors_do_not_saturate(described: Path, monkeypatch: pytest.M
     monkeypatch.setattr("platform.machine", lambda: "aarch64")
 
     assert not processor.int8_saturates()
+
+
+@pytest.mark.parametrize(("count", "within"), [(3, 3), (0, 2)])
+def test_threads_of_torch_are_so_many_within_and_as_before_after_an_error(
+    count: int, within: int
+) -> None:
+    with processor.torch_threads(2):
+        with pytest.raises(KeyError), processor.torch_threads(count):
+            assert torch.get_num_threads() == within
+            raise KeyError
+
+        assert torch.get_num_threads() == 2
+
+
+def test_one_thread_is_that_of_torch_and_of_opencv() -> None:
+    before = torch.get_num_threads(), cv2.getNumThreads()
+
+    with processor.one_thread():
+        within = torch.get_num_threads(), cv2.getNumThreads()
+
+    assert within == (1, 1) and (torch.get_num_threads(), cv2.getNumThreads()) == before

@@ -20,7 +20,7 @@ from hwl.inference.export import calibration_crops
 from hwl.inference.predictor import Predictor
 from hwl.inference.runtimes import RUNTIMES, prepare, unavailable
 from hwl.models import MODELS, Description, PoseNet, create_model
-from hwl.processor import cores
+from hwl.processor import cores, torch_threads
 from hwl.progress import progress
 from hwl.skeletons import COCO, Skeleton
 from hwl.speed.config import SpeedConfig
@@ -84,10 +84,8 @@ def compare_speed(config: SpeedConfig) -> Speed:
     rows: dict[str, list[Row]] = {field.name: [] for field in fields(Speed)}
     usable, rows["skipped"] = _usable(config.runtimes)
     settings = settings_of(config.threads)
-    before = torch.get_num_threads()
-    try:
-        for setting in settings:
-            torch.set_num_threads(setting.threads)
+    for setting in settings:
+        with torch_threads(setting.threads):
             prepared_models, faults = _prepare(models, usable[setting.device], crops, setting)
             rows["skipped"] += faults
             here: list[Row] = []
@@ -111,8 +109,6 @@ def compare_speed(config: SpeedConfig) -> Speed:
                     rows["skipped"] += faults
             del prepared_models
             _free()
-    finally:
-        torch.set_num_threads(before)
     tables = {name: pd.DataFrame(found) for name, found in rows.items()}
     tables["skipped"] = tables["skipped"].drop_duplicates(ignore_index=True)
     macs = {name: count_macs(model, size) for name, model in models.items()}

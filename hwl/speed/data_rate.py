@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pandas as pd
 import torch
@@ -17,6 +16,7 @@ from hwl.data.batch_source import BatchSource
 from hwl.data.cached import samples_on
 from hwl.data.crops import Augmentation
 from hwl.data.dataset import PersonDataset
+from hwl.processor import one_thread
 from hwl.progress import progress
 from hwl.speed.bench_run import bench_run
 from hwl.speed.coco_scale import coco_scale
@@ -96,10 +96,7 @@ def _measure(ways: dict[str, Task], persons: int, config: DataRateConfig) -> dic
     """
     rng = np.random.default_rng(0)
     seconds: dict[str, list[float]] = {way: [] for way in ways}
-    threads = torch.get_num_threads(), cv2.getNumThreads()
-    try:
-        torch.set_num_threads(1)
-        cv2.setNumThreads(0)
+    with one_thread():
         for epoch in progress(range(config.rounds + WARM_UPS), "measure"):
             pairs = [(epoch, int(i)) for i in rng.integers(0, persons, config.batch_size)]
             for way, task in ways.items():
@@ -108,7 +105,4 @@ def _measure(ways: dict[str, Task], persons: int, config: DataRateConfig) -> dic
                 took = time.process_time() - started
                 if epoch >= WARM_UPS:
                     seconds[way].append(told if isinstance(told, float) else took)
-    finally:
-        torch.set_num_threads(threads[0])
-        cv2.setNumThreads(threads[1])
     return seconds

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from hwl.models import PoseNet
+from hwl.processor import torch_threads
 from hwl.progress import progress
 
 BYTES = 4  # of a float32 number
@@ -98,10 +99,8 @@ def time_layers(
         handles.append(layer.register_forward_pre_hook(lambda *_, name=name: start(name)))
         handles.append(layer.register_forward_hook(lambda *_, name=name: stop(name)))
     image = torch.randn(1, 3, *input_size)
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
     try:
-        with torch.inference_mode():
+        with torch_threads(threads), torch.inference_mode():
             for number in progress(range(rounds + WARM_UPS), "time layers"):
                 passed.clear()
                 model(image)
@@ -109,7 +108,6 @@ def time_layers(
                     for name in seconds:
                         seconds[name].append(passed[name])
     finally:
-        torch.set_num_threads(before)
         for handle in handles:
             handle.remove()
     table["ms"] = [1000 * float(np.median(seconds[name])) for name in table["layer"]]

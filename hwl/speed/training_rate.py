@@ -9,7 +9,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pandas as pd
 import torch
@@ -27,7 +26,7 @@ from hwl.errors import HwlError
 from hwl.losses import HeatmapWeightingLoss
 from hwl.models import Description, PoseNet, create_model
 from hwl.paths import PROJECT, in_project
-from hwl.processor import gpu_has_bfloat16, instruction_sets
+from hwl.processor import gpu_has_bfloat16, instruction_sets, one_thread, torch_threads
 from hwl.progress import progress
 from hwl.speed.bench_run import bench_run
 from hwl.speed.config import TrainingRateConfig
@@ -120,18 +119,13 @@ def bench_train(config: TrainingRateConfig) -> dict[str, pd.DataFrame]:
 def _tables(config: TrainingRateConfig) -> dict[str, pd.DataFrame]:
     listed = _listed_trainings()  # before anything is measured
     keep_freed_memory()
-    before = torch.get_num_threads()
-    if config.threads:
-        torch.set_num_threads(config.threads)
-    try:
+    with torch_threads(config.threads):
         annotations = load_split(Path(config.data), config.train_split)
         step = _step(config, annotations)
         persons = PersonDataset(annotations, step.codec, Augmentation(), seed=0)
         make = BatchSource.of(persons, config.crop_cache, step.device.type)
         seconds, peaks = _measure(step, make, len(persons), config)
         steps = _steps(seconds, peaks, step, config.batch_size)
-    finally:
-        torch.set_num_threads(before)
     tables = {
         "parts": _parts(seconds, config.batch_size),
         "steps": steps,
@@ -184,15 +178,9 @@ def _by_one_core(
     make: Callable[[list[tuple[int, int]]], Batch], pairs: list[tuple[int, int]]
 ) -> tuple[Batch, float]:
     """A batch made by one thread, as in a data-loading process, and the seconds that it took."""
-    threads = torch.get_num_threads(), cv2.getNumThreads()
-    try:
-        torch.set_num_threads(1)
-        cv2.setNumThreads(0)
+    with one_thread():
         started = time.perf_counter()
         return make(pairs), time.perf_counter() - started
-    finally:
-        torch.set_num_threads(threads[0])
-        cv2.setNumThreads(threads[1])
 
 
 def _peak_rate(device: torch.device, kind: torch.dtype) -> float:
