@@ -20,7 +20,7 @@ from hwl.errors import HwlError
 from hwl.files import read_json
 from hwl.runs.provenance import recorded_config
 from hwl.runs.record import Record, is_of_other_weights
-from hwl.training.config import MACHINE_FIELDS
+from hwl.training.config import differing
 
 WIDENED = math.sqrt(2)
 SPEED_MARGIN = 0.25  # of the published speed
@@ -113,8 +113,8 @@ def _made_otherwise(yours: Path, published: Path, run: str) -> str:
     """In which field of its recipe a training of yours differs from the published one, or ""."""
     record = Path("train", run, "run.json")
     mine, theirs = recorded_config(yours / record), recorded_config(published / record)
-    shared = [name for name in theirs if name in mine and name not in MACHINE_FIELDS]
-    return next((f"other {name}" for name in shared if mine[name] != theirs[name]), "")
+    shared = {name: value for name, value in theirs.items() if name in mine}
+    return next((f"other {name}" for name in differing(shared, mine)), "")
 
 
 def judge(value: float, published: float, low: float, high: float) -> str:
@@ -132,8 +132,8 @@ def _against(row: pd.Series, mine: pd.DataFrame | None, metric: str) -> tuple[fl
     if len(same) != 1 or metric not in same:
         return float("nan"), "not made"
     other = same.iloc[0]
-    differing = [name for name in PROTOCOL if row.get(name) != other.get(name)]
-    return float(other[metric]), f"other {differing[0]}" if differing else ""
+    unlike = [name for name in PROTOCOL if row.get(name) != other.get(name)]
+    return float(other[metric]), f"other {unlike[0]}" if unlike else ""
 
 
 def _interval(row: pd.Series, metric: str) -> tuple[float, float]:

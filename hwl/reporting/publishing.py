@@ -18,14 +18,12 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import yaml
-
 from hwl.errors import HwlError
 from hwl.evaluation.persons import PERSONS_FILE
 from hwl.files import write_table, write_text
 from hwl.paths import PROJECT, PUBLISHED, RUNS
 from hwl.reporting.model_card import Said, model_card, read_said
-from hwl.runs.graph import has_own_graph
+from hwl.runs.graph import has_own_graph, read_profile
 from hwl.runs.record import (
     Record,
     finished_files,
@@ -165,8 +163,7 @@ def _linked(page: str, folder: Path) -> str:
 
 def _published_weights(profile: str) -> dict[str, Said]:
     """Runs whose weights the profile publishes, with their model card's limits and licence."""
-    text = (PROJECT / "profiles" / f"{profile}.yaml").read_text(encoding="utf-8")
-    entries = yaml.safe_load(text).get("published_weights", {})
+    entries = read_profile(profile).get("published_weights", {})
     return {name: read_said(name, entry) for name, entry in entries.items()}
 
 

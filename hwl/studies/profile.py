@@ -12,11 +12,10 @@ from hwl.evaluation.config import EvaluateConfig
 from hwl.paths import PROJECT
 from hwl.puppets.config import LABEL, PuppetConfig
 from hwl.runs.cluster import cluster_of
-from hwl.runs.command import relative
 from hwl.runs.provenance import recorded_config
 from hwl.speed.config import SpeedConfig
 from hwl.speed.repeated import REPEATS, runs_of
-from hwl.training.config import MACHINE_FIELDS, TrainConfig
+from hwl.training.config import TrainConfig, differing
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -154,11 +153,7 @@ def made_otherwise(profile: Profile) -> list[str]:
             if kind != "train":
                 told["weights"] = f"{runs}/train/{variant}-seed{seed}/best.safetensors"
             made = recorded_config(PROJECT / folder / "run.json")
-            if made and any(
-                relative(made.get(name)) != relative(value)
-                for name, value in told.items()
-                if name not in MACHINE_FIELDS
-            ):
+            if made and differing(told, made):
                 found.append(f"{folder}/notebook.html")
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
@@ -22,6 +23,7 @@ from hwl.config import (
     Workers,
     check,
 )
+from hwl.runs.command import relative
 
 # Changing these changes nothing of what a run computes, but for rounding by threads and compile, so
 # that a killed run may go on with other values.
@@ -85,3 +87,17 @@ class TrainConfig:
     def __post_init__(self) -> None:
         """Check every value; raises HwlError."""
         check(self)
+
+
+def differing(asked: Mapping[str, object], recorded: Mapping[str, object]) -> dict[str, object]:
+    """The fields that change what a run computes and that a record has otherwise, as it has them.
+
+    Args:
+        asked: fields of a configuration, or some of them.
+        recorded: those of a run; in both, paths may be relative to the project.
+    """
+    return {
+        name: recorded.get(name)
+        for name, value in asked.items()
+        if name not in MACHINE_FIELDS and relative(recorded.get(name)) != relative(value)
+    }

@@ -11,28 +11,12 @@ from accelerate import Accelerator
 
 from hwl.errors import HwlError
 from hwl.files import read_json
-from hwl.runs.command import relative
 from hwl.runs.folder import copy_run, read_marker
 from hwl.runs.provenance import LOADED, fingerprint
-from hwl.training.config import MACHINE_FIELDS, TrainConfig
+from hwl.training.config import TrainConfig, differing
 
 WEIGHTS = ("best.safetensors", "last.safetensors")
 HISTORY = "history.csv"
-
-
-def differing(config: TrainConfig, begun: Mapping[str, object]) -> dict[str, object]:
-    """The fields that a run's recorded configuration has otherwise, with their values there.
-
-    Args:
-        config: what is asked for.
-        begun: the recorded fields; paths may be relative to the project.
-    """
-    asked = {name: relative(value) for name, value in dataclasses.asdict(config).items()}
-    return {
-        name: begun.get(name)
-        for name, value in asked.items()
-        if name not in MACHINE_FIELDS and relative(begun.get(name)) != value
-    }
 
 
 def take_over(
@@ -75,7 +59,8 @@ def _is_finished(
         run = read_json(folder / "run.json")
         weights = {name: fingerprint(folder / name) for name in WEIGHTS}
         read_json(folder / "metrics.json")
-        same = not differing(config, run["config"]) and bool(read_history(folder))
+        other = differing(dataclasses.asdict(config), run["config"])
+        same = not other and bool(read_history(folder))
     except (HwlError, OSError, KeyError, TypeError, ValueError):
         return False
     made = {"inputs": dict(inputs), "codes": [LOADED["code"]], "weights": weights}

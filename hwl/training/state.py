@@ -22,8 +22,8 @@ from hwl.models.description import description_from_dict
 from hwl.runs.folder import CHECKPOINT
 from hwl.runs.provenance import LOADED, fingerprint, provenance
 from hwl.training.checkpoints import load_checkpoint, save_checkpoint
-from hwl.training.config import TrainConfig
-from hwl.training.finished import HISTORY, WEIGHTS, differing
+from hwl.training.config import TrainConfig, differing
+from hwl.training.finished import HISTORY, WEIGHTS
 
 CHECK_STEPS = 50  # steps between looks at the loss, each of which waits for the device
 # What a checkpoint holds.
@@ -235,7 +235,7 @@ class TrainingState:
         remedy = "choose another output or delete the folder"
         if not state.keys() >= PARTS:
             raise HwlError(f"{self.checkpoint} is no checkpoint of this version; {remedy}")
-        for name, begun in differing(self.config, state["config"]).items():
+        for name, begun in differing(dataclasses.asdict(self.config), state["config"]).items():
             raise HwlError(
                 f"{self.folder} holds a run begun with {name}={begun!r}, not "
                 f"{getattr(self.config, name)!r}; go on with that value, {remedy}"

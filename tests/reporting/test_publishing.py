@@ -226,8 +226,9 @@ def test_weights_without_limits_and_licence_are_refused_before_anything_is_writt
 ) -> None:
     (runs.parent / "profiles").mkdir()
     profile = runs.parent / "profiles/embedded.yaml"
-    profile.write_text(json.dumps({"published_weights": {"ours-seed0": said}}))
-    monkeypatch.setattr("hwl.reporting.publishing.PROJECT", runs.parent)
+    told = {"profile": "embedded", "published_weights": {"ours-seed0": said}}
+    profile.write_text(json.dumps(told))
+    monkeypatch.setattr("hwl.runs.graph.PROJECT", runs.parent)
 
     with pytest.raises(HwlError, match=f"'published_weights' of ours-seed0.*{message}"):
         published(runs)

@@ -58,9 +58,10 @@ def test_a_peak_starts_anew_when_reset() -> None:
     assert module._peak("cpu") < high - 100
 
 
-def test_what_preparing_took_is_not_counted_for_running(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def hungry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a model and crops, whose preparing takes memory and lets it go."""
+
     def prepare(*arguments: object) -> Callable[[Tensor], Tensor]:
         take_and_release()
         return lambda images: images
@@ -68,23 +69,17 @@ def test_what_preparing_took_is_not_counted_for_running(
     monkeypatch.setattr(module, "prepare", prepare)
     save_weights(create_model("ours"), tmp_path / module.WEIGHTS)
     torch.save(CROPS, tmp_path / module.CROPS)
+    return tmp_path
 
-    peaks = module._measure(tmp_path, "eager", "cpu", 1)
+
+def test_what_preparing_took_is_not_counted_for_running(hungry: Path) -> None:
+    peaks = module._measure(hungry, "eager", "cpu", 1)
 
     assert peaks["preparing_MiB"] > 150
     assert peaks["batch_1_MiB"] < 100
 
 
-def test_what_was_taken_and_let_go_before_does_not_hide_what_preparing_takes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def prepare(*arguments: object) -> Callable[[Tensor], Tensor]:
-        take_and_release()
-        return lambda images: images
-
-    monkeypatch.setattr(module, "prepare", prepare)
-    save_weights(create_model("ours"), tmp_path / module.WEIGHTS)
-    torch.save(CROPS, tmp_path / module.CROPS)
+def test_what_was_taken_and_let_go_before_does_not_hide_what_preparing_takes(hungry: Path) -> None:
     take_and_release()
 
-    assert module._measure(tmp_path, "eager", "cpu", 1)["preparing_MiB"] > 150
+    assert module._measure(hungry, "eager", "cpu", 1)["preparing_MiB"] > 150
